@@ -139,7 +139,8 @@ def describe_models(catalog: Catalog) -> "list[OwnModel]":
             inputs={name: describe_input(field) for name, field in view.inputs.items()},
             masks=view.outputs.masks or "",
             text=view.outputs.text or "",
-            video=view.outputs.video or "",
+            video=view.outputs.video or view.outputs.mask_film or "",
+            runs=view.outputs.rle or "",
             version=(route.version or "") if route.form == "version" else "",
         )
         for manifest in catalog.models.values()

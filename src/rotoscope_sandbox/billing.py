@@ -10,6 +10,7 @@ Written from those rules alone, so that a mistake in another program's estimate 
 | Segmind | each second of a run that succeeded | everything that is no 200 |
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = ["Bill", "Measured", "bill_run", "listed_price"]
 
 _TOKEN_PIXELS, _TOKEN_RATE = 1024, 24
 _WAN_FRAMES_A_SECOND = 16
+_SAM_FRAMES = 16
 _NOTHING_WITHOUT = "compute seconds"
 
 
@@ -33,6 +35,7 @@ class Measured:
         frames: how many frames it has.
         width, height: its size in pixels.
         input_seconds: how long the reference films are together.
+        input_frames: how many frames the film has in which an object is followed.
     """
 
     computing_seconds: float = 0.0
@@ -41,6 +44,7 @@ class Measured:
     width: int = 0
     height: int = 0
     input_seconds: float = 0.0
+    input_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,11 @@ def _bill_wan(given: Given, measured: Measured) -> Bill:
     return Bill(measured.frames / _WAN_FRAMES_A_SECOND * usd / dearest, "seconds", dearest)
 
 
+def _bill_frames(usd: float) -> Rule:
+    """A unit is 16 frames of the film; that a part of one counts as the whole is assumed."""
+    return lambda _, measured: Bill(math.ceil(measured.input_frames / _SAM_FRAMES), "units", usd)
+
+
 def _bill_void(given: Given, _: Measured) -> Bill:
     by_words = bool(given.get("mask_prompt")) and not given.get("quad_mask_video_url")
     return Bill((2.0 if given.get("enable_pass2_refinement") else 1.0) + by_words, "videos", 0.05)
@@ -152,8 +161,16 @@ _SEEDANCE_ENDPOINTS = {
     for kind in ("text-to-video", "image-to-video", "reference-to-video")
 }
 
+_SAM_VIDEOS = {
+    f"fal-ai/{family}/{kind}": usd
+    for family, usd in (("sam-3", 0.005), ("sam-3-1", 0.01))
+    for kind in ("video", "video-rle")
+}
+"""US dollars for 16 frames."""
+
 _FAL_PRICES: Mapping[str, tuple[float, str]] = {
     "fal-ai/sam-3/image": (0.005, "units"),
+    **{endpoint: (usd, "units") for endpoint, usd in _SAM_VIDEOS.items()},
     "fal-ai/wan-22-vace-fun-a14b/inpainting": (0.10, "seconds"),
     "fal-ai/void-video-inpainting": (0.05, "videos"),
     **{endpoint: (usd, "1000 tokens") for endpoint, usd in _SEEDANCE_ENDPOINTS.items()},
@@ -166,6 +183,8 @@ _RULES: Mapping[tuple[str, str], Rule] = {
     ("replicate", "bytedance/sa2va-4b-image"): _bill_time(_A100),
     ("replicate", "mattsays/sam3-image"): _bill_time(_L40S),
     ("replicate", "prunaai/vace-14b"): _bill_time(_H100),
+    ("replicate", "lucataco/sam3-video"): _bill_time(_L40S),
+    **{("fal", endpoint): _bill_frames(usd) for endpoint, usd in _SAM_VIDEOS.items()},
     ("fal", "fal-ai/sam-3/image"): _bill_each(0.005, "units"),
     ("fal", "fal-ai/wan-22-vace-fun-a14b/inpainting"): _bill_wan,
     ("fal", "fal-ai/void-video-inpainting"): _bill_void,

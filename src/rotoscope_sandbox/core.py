@@ -172,6 +172,7 @@ class Core:
             width=facts.get("width", 0),
             height=facts.get("height", 0),
             input_seconds=facts.get("video_input_duration_seconds", 0.0),
+            input_frames=facts.get("video_input_frames", 0),
         )
         refused = failure is not None and failure.field is not None
         request = known.request

@@ -24,6 +24,8 @@ _SA2VA_8B = ("fal", "fal-ai/sa2va/8b/image")
 _SAM2 = ("fal", "fal-ai/sam2/image")
 _SEEDANCE = ("replicate", "bytedance/seedance-2.0")
 _VACE = ("replicate", "prunaai/vace-14b")
+_SAM2_VIDEO = ("fal", "fal-ai/sam2/video")
+_SAM3_RUNS = ("fal", "fal-ai/sam-3/video-rle")
 _HEIGHTS = {"480p": 480, "720p": 720, "1080p": 1080, "4k": 2160}
 _ASPECTS = ("16:9", "4:3", "1:1", "3:4", "9:16", "21:9")
 _LONGEST_SECONDS = 60
@@ -39,7 +41,8 @@ class OwnInput:
     Attributes:
         role: what it is for: `image`, `instruction`, `prompt`, `points`, `removed_points`, `box`, `first_frame`,
             `last_frame`, `reference_images`, `reference_videos`, `reference_audios`, `duration`, `resolution`,
-            `aspect_ratio`, `generate_audio`, `seed`, `video`, `mask`, `size` or `frame_num`; others are ignored.
+            `aspect_ratio`, `generate_audio`, `seed`, `video`, `mask`, `size`, `frame_num` or `frame`; others are
+            ignored.
         type: the JSON type of its value, as in `models.Field`; empty where any is taken.
         is_required: whether a request without it is refused.
     """
@@ -56,9 +59,11 @@ class OwnModel:
     Attributes:
         wire: `replicate`, `fal` or `segmind`.
         name: its name there.
-        tool: what it does: `segment_image`, `describe_with_masks`, `generate_video` or `edit_video_with_mask`.
+        tool: what it does: `segment_image`, `describe_with_masks`, `generate_video`, `edit_video_with_mask` or
+            `segment_video`.
         inputs: by name.
-        masks, text, video: where these are in its output: paths of `$`, dotted keys and `[]`; empty for none.
+        masks, text, video, runs: where these are in its output: paths of `$`, dotted keys and `[]`; empty for none.
+            Runs are the run lengths of a mask in each frame; without them a mask film is at `video`.
         version: the version id of a community model on Replicate; empty for others.
     """
 
@@ -70,6 +75,7 @@ class OwnModel:
     text: str = ""
     video: str = ""
     version: str = ""
+    runs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class _Results:
     masks: tuple[str, ...] = ()
     text: str = ""
     video: str = ""
+    runs: tuple[str, ...] = ()
 
 
 def play_model(own: OwnModel) -> Model:
@@ -107,20 +114,31 @@ def _compute(own: OwnModel, task: EngineTask) -> Any:
         # Two inputs may have one role, such as a mask as a picture and as a film: the one that was sent counts.
         if one.role and (one.role not in names or task.input.get(name) not in (None, "", [])):
             names[one.role] = name
-    request = _Request(task, names)
+    request = _Request(task, names, gives_runs=bool(own.runs))
     results = _ENGINES[own.tool](request)
     task.report({"sandbox": request.made})
     output: Any = {"sandbox": request.made}
-    for path, value in ((own.text, results.text), (own.video, results.video), (own.masks, results.masks)):
+    runs_path = f"{own.runs.removeprefix('$').strip('.') or 'rle'}[]"
+    found = (
+        (own.text, results.text),
+        (own.video, results.video),
+        (own.masks, results.masks),
+        (runs_path, results.runs),
+    )
+    for path, value in found:
         if path and value:
             output = _put(output, path, value)
     return output
 
 
 class _Request:
-    """A request to an own model: the values of its inputs by role; `made` is what the engine measured of its result."""
+    """A request to an own model: the values of its inputs by role; `made` is what the engine measured of its result.
 
-    def __init__(self, task: EngineTask, names: Mapping[str, str]) -> None:
+    `gives_runs` says whether its output has run lengths.
+    """
+
+    def __init__(self, task: EngineTask, names: Mapping[str, str], *, gives_runs: bool = False) -> None:
+        self.gives_runs = gives_runs
         self.made: JsonObject = {}
         self._task = task
         self._names = names
@@ -221,11 +239,31 @@ def _edit(request: _Request) -> _Results:
     return _Results(video=request.run(_VACE, inputs, roles))
 
 
+def _track(request: _Request) -> _Results:
+    on_frame = {"frame_index": frame if isinstance(frame := request.get("frame"), int) else 0}
+    points = [*_points(request.get("points")), *_points(request.get("removed_points"), label=0)]
+    inputs = {
+        "video_url": request.file("video"),
+        "prompt": request.text("instruction", "prompt"),
+        "point_prompts": (placed := [on_frame | point for point in points]),
+        "prompts": placed,
+        "box_prompts": [on_frame | box for box in _boxes(request.get("box"))],
+        "mask_url": next(iter(request.files("mask")), None),
+        **on_frame,
+    }
+    roles = {"video_url": "video", "point_prompts": "points", "prompts": "points", "box_prompts": "box"}
+    roles |= {"mask_url": "mask", "frame_index": "frame", "prompt": "instruction"}
+    if request.gives_runs:
+        return _Results(runs=tuple(request.run(_SAM3_RUNS, inputs, roles)["rle"]))
+    return _Results(video=request.run(_SAM2_VIDEO, inputs, roles)["video"]["url"])
+
+
 _ENGINES: Mapping[str, Callable[[_Request], _Results]] = {
     "segment_image": _segment,
     "describe_with_masks": _describe,
     "generate_video": _generate,
     "edit_video_with_mask": _edit,
+    "segment_video": _track,
 }
 
 
@@ -251,7 +289,8 @@ def _points(value: Any, label: int = 1) -> list[JsonObject]:
     for one in _items(value):
         if isinstance(one, dict):
             kept = one.get("label", one.get("keep", label))
-            points.append({"x": one.get("x"), "y": one.get("y"), "label": int(kept not in (0, False))})
+            place = {"frame_index": one["frame_index"]} if "frame_index" in one else {}
+            points.append({"x": one.get("x"), "y": one.get("y"), "label": int(kept not in (0, False))} | place)
         elif isinstance(one, list) and len(one) == len("xy"):
             points.append({"x": one[0], "y": one[1], "label": label})
     return points
@@ -262,7 +301,8 @@ def _boxes(value: Any) -> list[JsonObject]:
     boxes: list[JsonObject] = []
     for one in _items(value):
         if isinstance(one, dict):
-            boxes.append({theirs: one.get(theirs, one.get(plain)) for theirs, plain in _CORNERS})
+            place = {"frame_index": one["frame_index"]} if "frame_index" in one else {}
+            boxes.append({theirs: one.get(theirs, one.get(plain)) for theirs, plain in _CORNERS} | place)
         elif isinstance(one, list) and len(one) == len(_CORNERS):
             boxes.append({theirs: edge for (theirs, _), edge in zip(_CORNERS, one, strict=True)})
     return boxes

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_parser", "run_command"]
 
-_MODEL_TOOLS = ("segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask")
+_MODEL_TOOLS = ("segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "segment_video")
 _PLAIN_CODES = frozenset({"invalid_argument", "parse_error", "unknown_tool"})  # the message is all that there is to say
 OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
 

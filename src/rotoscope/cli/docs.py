@@ -18,7 +18,6 @@ from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.model_table import ModelRow, group_by_model, list_model_rows
 from rotoscope.models.provider import Provider
-from rotoscope.server.schemas import input_schema
 from rotoscope.server.skills import load_skills
 
 __all__ = ["fill_in_tables", "generated_pages", "write_pages"]
@@ -83,12 +82,8 @@ def _tool_table() -> str:
 
 
 def _argument_list(tool: str) -> str:
-    schema = input_schema(TOOLS[tool].arguments)
-    required = schema.get("required", [])
-    properties = schema["properties"]
-    assert isinstance(required, list)
-    assert isinstance(properties, Mapping)
-    return ", ".join(f"`{name}`" if name in required else f"`{name}?`" for name in properties)
+    fields = TOOLS[tool].arguments.model_fields
+    return ", ".join(f"`{name}`" if field.is_required() else f"`{name}?`" for name, field in fields.items())
 
 
 def _model_table(catalog: Catalog) -> str:

@@ -22,6 +22,7 @@ from rotoscope.errors import InvalidInput
 
 __all__ = [
     "LONGEST_WAIT",
+    "UNLISTED",
     "Arguments",
     "BoxArgument",
     "CancelJob",
@@ -32,6 +33,7 @@ __all__ = [
     "ListJobs",
     "PointArgument",
     "SegmentImage",
+    "SegmentVideo",
     "UploadMedia",
     "ViewMedia",
     "argument_strings",
@@ -89,20 +91,21 @@ def _normalize_keyword(value: object) -> object:
 LONGEST_WAIT = 45.0
 """Seconds: below every limit of 60 that a client has."""
 
+UNLISTED = "x-unlisted"
+"""The keyword of an argument that is taken, and not listed to assistants."""
+
 Number = Annotated[float, BeforeValidator(_reject_boolean)]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_reject_boolean)]
 Media = Annotated[str, Field(min_length=1)]
 Flag = Annotated[bool, BeforeValidator(_strip_text)]
 JobId = Annotated[str, Field(min_length=1, max_length=200, description="Id or job://."), BeforeValidator(_strip_text)]
 ModelId = Annotated[str | None, Field(description="Default auto."), BeforeValidator(_strip_text)]
-# Listed as a text of JSON, because objects of any shape break several clients; an object is taken as well.
-Options = Annotated[
-    dict[str, JsonValue] | None,
-    Field(max_length=64, description="Other inputs, JSON."),
-    BeforeValidator(_read_options),
-    WithJsonSchema({"type": "string"}),
-]
-DryRun = Annotated[Flag, Field(description="Only price it. Default false.")]
+# A text of JSON, because objects of any shape break several clients; an object is taken as well.
+_LISTED_AS_TEXT = WithJsonSchema({"type": "string"})
+_OtherInputs = Annotated[dict[str, JsonValue] | None, Field(max_length=64), BeforeValidator(_read_options)]
+Options = Annotated[_OtherInputs, Field(description="Other inputs, JSON."), _LISTED_AS_TEXT]
+_UNLISTED = Field(json_schema_extra={UNLISTED: True})  # knobs of a sampler: no conversation need pay for them
+DryRun = Annotated[Flag, Field(description="Default false.")]
 
 
 class Arguments(BaseModel):
@@ -142,22 +145,32 @@ class BoxArgument(Arguments):
     bottom: Number
 
 
+Points = Annotated[list[PointArgument] | None, Field(max_length=64), BeforeValidator(_wrap_in_list), _LISTED_AS_TEXT]
+Box = Annotated[BoxArgument | None, BeforeValidator(_parse_json_text), _LISTED_AS_TEXT]
+
+
 class SegmentImage(Arguments):
     """Arguments of `segment_image`."""
 
     image: Annotated[Media, Field(description="Path, URL, data URI, artifact:// or job://.")]
     instruction: Annotated[str | None, Field(max_length=2000, description="E.g. 'the red car'.")] = None
-    points: Annotated[
-        list[PointArgument] | None,
-        Field(max_length=64, description="1-64 clicks in upright pixels."),
-        BeforeValidator(_wrap_in_list),
-    ] = None
-    box: Annotated[
-        BoxArgument | None,
-        Field(description="Same pixels."),
-        BeforeValidator(_parse_json_text),
-    ] = None
+    points: Annotated[Points, Field(description="JSON: 1-64 {x, y, keep}, upright pixels; keep false: outside.")] = None
+    box: Annotated[Box, Field(description="JSON: {left, top, right, bottom}.")] = None
     overlay: Annotated[Flag, Field(description="Default true.")] = True
+    options: Options = None
+    model: ModelId = None
+    dry_run: DryRun = False
+
+
+class SegmentVideo(Arguments):
+    """Arguments of `segment_video`. Points, box and mask are on one frame of the clip, in its upright pixels."""
+
+    video: Annotated[Media, Field(description="Clip.")]
+    instruction: Annotated[str | None, Field(max_length=2000, description="Words.")] = None
+    points: Annotated[Points, Field(description="As for images.")] = None
+    box: Annotated[Box, Field(description="As for images.")] = None
+    mask: Annotated[Media | None, Field(description="Picture; white is it.")] = None
+    frame: Annotated[int, Field(ge=0, description="Of these. Default 0."), BeforeValidator(_reject_boolean)] = 0
     options: Options = None
     model: ModelId = None
     dry_run: DryRun = False
@@ -166,11 +179,8 @@ class SegmentImage(Arguments):
 class DescribeWithMasks(Arguments):
     """Arguments of `describe_with_masks`."""
 
-    image: Annotated[Media, Field(description="Path, URL, artifact:// or job://.")]
-    prompt: Annotated[
-        str | None,
-        Field(max_length=2000, description="Default brief."),
-    ] = None
+    image: Annotated[Media, Field(description="Path or URL.")]
+    prompt: Annotated[str | None, Field(max_length=2000, description="Default brief.")] = None
     options: Options = None
     model: ModelId = None
     dry_run: DryRun = False
@@ -189,10 +199,10 @@ class GenerateVideo(Arguments):
     last_frame: Annotated[Media | None, Field(description="Needs first_frame.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 9; not with frames above.")] = None
     reference_videos: Annotated[MediaList, Field(description="Up to 3, 15 s in all.")] = None
-    reference_audios: Annotated[MediaList, Field(description="Up to 3, 15 s; needs an image or video.")] = None
+    reference_audios: Annotated[MediaList, Field(description="Up to 3, 15 s, beside these.")] = None
     duration: Annotated[WholeNumber, Field(description="4-15 s, -1: model chooses. Default 5.")] = None
-    resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k. Default 720p.")] = None
-    aspect_ratio: Annotated[str | None, Field(description="16:9|4:3|1:1|3:4|9:16|21:9|adaptive. Default 16:9.")] = None
+    resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k.")] = None
+    aspect_ratio: Annotated[str | None, Field(description="E.g. 9:16, adaptive. Default 16:9.")] = None
     generate_audio: Annotated[Flag | None, Field(description="Default true.")] = None
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
@@ -207,16 +217,13 @@ class EditVideoWithMask(Arguments):
     video: Annotated[Media, Field(description="Video to edit.")]
     mask: Annotated[Media, Field(description="White is edited. Picture (first frame) or video.")]
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
-    size: Annotated[
-        str | None,
-        Field(description="auto|480p|580p|720p. Default auto."),
-    ] = None
-    frame_num: Annotated[WholeNumber, Field(description="17-241. Default by video.")] = None
-    speed_mode: Annotated[str | None, Field(description="fastest (default), fast, consistent.")] = None
-    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30.")] = None
-    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5.")] = None
-    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++ or euler.")] = None
-    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5.")] = None
+    size: Annotated[str | None, Field(description="auto|480p|580p|720p.")] = None
+    frame_num: Annotated[WholeNumber, Field(description="17-241.")] = None
+    speed_mode: Annotated[str | None, Field(description="fastest|fast|consistent.")] = None
+    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30."), _UNLISTED] = None
+    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5."), _UNLISTED] = None
+    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++ or euler."), _UNLISTED] = None
+    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5."), _UNLISTED] = None
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
     model: ModelId = None
@@ -282,13 +289,14 @@ def require_prompt(arguments: Arguments) -> None:
             raise InvalidInput(f"The {name} is empty.", hint=_PROMPT_HINTS.get(type(arguments), "Say what is wanted."))
         if not text.isprintable() and (control := first_control_character(text)):
             raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
-    if isinstance(arguments, SegmentImage):
+    if isinstance(arguments, SegmentImage | SegmentVideo):
         _require_object(arguments)
 
 
-def _require_object(asked: SegmentImage) -> None:
-    if not (asked.instruction or asked.points or asked.box):
-        hint = "Give an instruction in words, points, or a box around the object."
+def _require_object(asked: SegmentImage | SegmentVideo) -> None:
+    if not (asked.instruction or asked.points or asked.box or getattr(asked, "mask", None)):
+        more = ", or a mask of it" if isinstance(asked, SegmentVideo) else ""
+        hint = f"Give an instruction in words, points, or a box around the object{more}."
         raise InvalidInput("Nothing says what to segment.", hint=hint)
     if asked.points and not any(point.keep for point in asked.points):
         raise InvalidInput("No point is on the object.", hint="Give at least one point with keep: true.")
@@ -305,6 +313,7 @@ def _require_object(asked: SegmentImage) -> None:
 
 _PROMPT_HINTS: Mapping[type[Arguments], str] = {
     SegmentImage: "Say what to segment, or give points or a box.",
+    SegmentVideo: "Say what to segment, or give points, a box or a mask.",
     DescribeWithMasks: "Say what to describe, or leave the prompt out.",
 }
 

@@ -15,6 +15,7 @@ __all__ = [
     "AnyResult",
     "Cost",
     "DescribeResult",
+    "FrameMask",
     "InputFile",
     "JobList",
     "JobRecord",
@@ -32,6 +33,7 @@ __all__ = [
     "ProviderRun",
     "Segment",
     "SegmentResult",
+    "SegmentVideoResult",
     "Status",
     "UploadStatus",
     "UploadTicket",
@@ -256,6 +258,40 @@ class DescribeResult(MaskResult):
     segments: list[Segment] = []
 
 
+class FrameMask(_ResultRecord):
+    """The object in one frame of a clip."""
+
+    frame: Annotated[int, Field(description="From 0 on.")]
+    box: Annotated[MaskBox | None, Field(description="null: it is not in this frame.")]
+    area: Annotated[float, Field(description="Fraction of the frame.")]
+    mask: Annotated[MediaFile | None, Field(description="As a picture, for a few frames.")] = None
+
+
+class SegmentVideoResult(JobResult):
+    """Result of `segment_video`."""
+
+    main_output: ClassVar[str] = "mask"
+    preview_outputs: ClassVar[tuple[str, ...]] = ("overlay", "poster")
+    film_outputs: ClassVar[frozenset[str]] = frozenset({"mask", "overlay"})
+
+    mask: Annotated[
+        VideoFile | None, Field(description="White is the object, in the clip's size, rate and number of frames.")
+    ] = None
+    overlay: VideoFile | None = None
+    poster: Annotated[MediaFile | None, Field(description="One frame with the mask painted.")] = None
+    coco: Annotated[MediaFile | None, Field(description="All frames as RLE, with track ids.")] = None
+    frames: list[FrameMask] = []
+    text: str | None = None
+
+    def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
+        if self.mask is None:
+            return super().named_files(most)
+        named = _present_files(mask=self.mask, overlay=self.overlay, poster=self.poster, coco=self.coco)
+        shown = [one for one in self.frames if one.mask is not None][:most]
+        pictures = {f"frame {one.frame}": one.mask for one in shown if one.mask is not None}
+        return {**super().named_files(most), **named, **pictures}
+
+
 class MaskShare(_ResultRecord):
     """How much of the frame an edit's mask selects, as fractions; of a mask film, over its first frames."""
 
@@ -284,8 +320,10 @@ class VideoResult(JobResult):
         return {**super().named_files(most), **named}
 
 
-class AnyResult(VideoResult, DescribeResult):
+class AnyResult(VideoResult, DescribeResult, SegmentVideoResult):
     """Result of `get_job` and `cancel_job`: what the job's own tool gives, as far as there is any."""
+
+    overlay: MediaFile | VideoFile | None = None  # type: ignore[assignment]  # a picture, or the film of a clip
 
 
 class InputFile(_ResultRecord):

@@ -12,6 +12,7 @@ from rotoscope.contracts.arguments import (
     GetJob,
     ListJobs,
     SegmentImage,
+    SegmentVideo,
     UploadMedia,
     ViewMedia,
 )
@@ -22,6 +23,7 @@ from rotoscope.contracts.results import (
     JobResult,
     MediaFile,
     SegmentResult,
+    SegmentVideoResult,
     UploadTicket,
     VideoResult,
 )
@@ -96,12 +98,20 @@ TOOLS: Mapping[str, ToolContract] = {
         title="Edit video with mask",
         description=(
             "Edit a video inside a mask: replace, remove or insert an object (inpaint). "
-            "Mask by segment_image. Takes minutes, costs money."
+            "Mask by segment_video. Takes minutes, costs money."
         ),
         arguments=EditVideoWithMask,
         result=VideoResult,
         can_cost_money=True,
         usual_seconds=120.0,
+    ),
+    "segment_video": ToolContract(
+        title="Segment video",
+        description="Segment a video: track one object, gives its mask film. Costs money.",
+        arguments=SegmentVideo,
+        result=SegmentVideoResult,
+        can_cost_money=True,
+        usual_seconds=60.0,
     ),
     "get_job": ToolContract(
         title="Get job",

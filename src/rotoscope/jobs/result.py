@@ -222,7 +222,10 @@ def _media_fields(job: Job, kept: Sequence[tuple[Output, FileAddress]], now: flo
     files = {(o.role, o.n): _file_fields(job, o, address, now) for o, address in kept}
     found = job.result or MeasuredResult()
     masks = [{**one, "media": files["mask", n]} for n, one in enumerate(found.masks) if ("mask", n) in files]
+    frames = [{**one, "mask": files.get(("frame", n))} for n, one in enumerate(found.frames)]
     return {
+        "mask": files.get(("mask", 0)) if found.frames else None,
+        "frames": frames,
         "masks": masks,
         "overlay": files.get(("overlay", 0)),
         "coco": files.get(("coco", 0)),
@@ -301,11 +304,13 @@ def _missing_file_warnings(
     job: Job, outputs: Sequence[Output], missing: Sequence[Output], location: str, now: float
 ) -> list[str]:
     """A warning that names the files of a result that are gone from the vault, and where they still are."""
-    roles = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
+    made = ("mask", "overlay", "coco", "video", "poster", "filmstrip", "frame")
+    roles = made if job.state == "succeeded" else ("raw",)
     lost = [output for output in missing if output.role in roles]
     if not lost or job.state not in ("succeeded", "failed"):
         return []
-    names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
+    numbered = ("mask", "raw", "frame")
+    names = ", ".join(f"{output.role}/{output.n}" if output.role in numbered else output.role for output in lost)
     sentences = [f"Files of this result are no longer in the results folder {location}: {names}."]
     raw = {output.n: output for output in outputs if output.role == "raw"}
     # What was made of a file of the model's can be made again of that.

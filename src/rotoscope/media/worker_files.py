@@ -51,6 +51,16 @@ class ScratchVault:
         self.files.append(made)
         return StoredFile(made.sha256, len(content), content_type)
 
+    def path_for(self, name: str) -> Path:
+        """A path for a file that is too large to be held in memory; `take` lists it once it is written."""
+        return self.stem.with_name(f"{self.stem.name}-{name}")
+
+    def take(self, path: Path, content_type: str) -> StoredFile:
+        """List a file that was written to `path_for`."""
+        made = WorkerFile(path, file_sha256(path), content_type)
+        self.files.append(made)
+        return StoredFile(made.sha256, path.stat().st_size, content_type)
+
 
 def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
     """Put what a worker made into the vault. Hashes are computed again: a hostile file may have taken the worker over.

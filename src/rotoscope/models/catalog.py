@@ -258,12 +258,15 @@ def can_take_prompts(manifest: Manifest, kinds: frozenset[PromptKind]) -> bool:
 
 
 def _describe_prompt_kinds(kinds: Iterable[PromptKind]) -> str:
-    return " and ".join({"text": "words", "points": "points", "box": "a box"}[kind] for kind in sorted(kinds))
+    return " and ".join(_KIND_WORDS[kind] for kind in sorted(kinds))
 
 
 def _prompt_choices(manifest: Manifest) -> str:
     joined = " and " if manifest.combines else " or "
-    return joined.join({"text": "words", "points": "points", "box": "a box"}[kind] for kind in manifest.prompts)
+    return joined.join(_KIND_WORDS[kind] for kind in manifest.prompts)
+
+
+_KIND_WORDS: Mapping[PromptKind, str] = {"text": "words", "points": "points", "box": "a box", "mask": "a mask"}
 
 
 def manifest_folder() -> Path:

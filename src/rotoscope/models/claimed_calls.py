@@ -6,7 +6,7 @@ from functools import cache
 from math import ceil, floor
 
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.models.manifest import Input, Manifest, PromptKind, ToolName
+from rotoscope.models.manifest import PROMPTED_TOOLS, Input, Manifest, PromptKind, ToolName
 from rotoscope.models.options import OPTIONS_ARGUMENT
 from rotoscope.models.spelling import read_number
 from rotoscope.providers.http.messages import Json
@@ -38,8 +38,9 @@ PROMPT_ARGUMENTS: Mapping[PromptKind, tuple[str, Json]] = {
     "text": ("instruction", "the red car"),
     "points": ("points", [{"x": 10, "y": 20, "keep": True}, {"x": 30, "y": 40, "keep": False}]),
     "box": ("box", {"left": 10, "top": 20, "right": 30, "bottom": 40}),
+    "mask": ("mask", "https://example.com/mask.png"),
 }
-"""For `segment_image`: the argument of each kind of prompt, and a value of it."""
+"""For tools that find an object: the argument of each kind of prompt, and a value of it."""
 
 _MAX_SHOWN = 60  # characters of a value in a message
 
@@ -89,10 +90,11 @@ def iterate_base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
     needed = {n: manifest.example[n] for n, f in manifest.inputs.items() if f.required and is_left_to_options(f)}
     if needed:
         base[OPTIONS_ARGUMENT] = needed
-    if manifest.tool != "segment_image":
+    if manifest.tool not in PROMPTED_TOOLS:
         yield base
         return
-    kinds = manifest.prompts or tuple(PROMPT_ARGUMENTS)
+    offered = TOOLS[manifest.tool].arguments.model_fields
+    kinds = manifest.prompts or tuple(kind for kind, (name, _) in PROMPT_ARGUMENTS.items() if name in offered)
     for kind in kinds:
         yield {**base, **dict([PROMPT_ARGUMENTS[kind]])}
     if manifest.combines and len(kinds) > 1:
@@ -106,7 +108,7 @@ def is_left_to_options(fact: Input) -> bool:
 
 def _prompt_names(manifest: Manifest) -> frozenset[str]:
     names = (name for name, _ in PROMPT_ARGUMENTS.values())
-    return frozenset(names) if manifest.tool == "segment_image" else frozenset()
+    return frozenset(names) if manifest.tool in PROMPTED_TOOLS else frozenset()
 
 
 def _arguments_beside(

@@ -13,7 +13,7 @@ __all__ = ["describe_price", "describe_prompts", "describe_route_price", "estima
 _TYPICAL_CLIP = MediaLength(5.0, 120)
 """The edited video of a typical run, where the model's inputs do not say how long the result is."""
 
-_PROMPT_NAMES = {"text": "words", "points": "points", "box": "box"}
+_PROMPT_NAMES = {"text": "words", "points": "points", "box": "box", "mask": "mask"}
 
 
 def describe_prompts(manifest: Manifest) -> str:

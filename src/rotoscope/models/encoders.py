@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rotoscope.models.manifest import EncoderName
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["ENCODERS", "Encoder"]
+__all__ = ["ENCODERS", "Encoder", "encode_argument", "is_on_frame"]
 
 _MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
 _REFERENCE = re.compile(r"(?<![@\w])(Image|Video|Audio) ?([1-9])(?!\w)", re.ASCII)
@@ -25,6 +25,7 @@ class Encoder:
         meaning: what it makes, in one sentence, for docs/manifest.md.
         example: a value of the argument, which the page shows encoded.
         encode: makes the model's value; None where nothing is to be sent.
+        is_on_frame: whether it reads on which frame of a clip the value is, as the key `frame` of each object.
     """
 
     arguments: tuple[str, ...]
@@ -33,6 +34,7 @@ class Encoder:
     meaning: str
     example: Json
     encode: Callable[[Json], Json]
+    is_on_frame: bool = False
 
 
 def _select_points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
@@ -67,6 +69,20 @@ def _encode_corner_box(value: Json) -> Json:
     return [{name: _round_pixel(value[side]) for name, side in names.items()}]
 
 
+def _encode_framed_points(value: Json) -> Json:
+    points = value if isinstance(value, list) else []
+    frames = [{"frame_index": p.get("frame", 0)} for p in points if isinstance(p, dict)]
+    labelled = _encode_labelled_points(value)
+    assert isinstance(labelled, list)
+    return [one | frame for one, frame in zip(labelled, frames, strict=True) if isinstance(one, dict)]
+
+
+def _encode_framed_box(value: Json) -> Json:
+    boxes = _encode_corner_box(value)
+    frame = value.get("frame", 0) if isinstance(value, dict) else 0
+    return [one | {"frame_index": frame} for one in boxes if isinstance(one, dict)] if isinstance(boxes, list) else None
+
+
 def _append_mask_request(value: Json) -> Json:
     """A Sa2VA model interleaves masks only when the prompt asks for them, as the prompt of its own example does."""
     text = str(value).strip()
@@ -79,6 +95,7 @@ def _mark_references(value: Json) -> Json:
 
 
 _POINTS: Json = [{"x": 10.4, "y": 20, "keep": True}, {"x": 5, "y": 6, "keep": False}]
+_FRAMED_POINTS: Json = [{"x": 10.4, "y": 20, "keep": True, "frame": 12}]
 
 ENCODERS: Mapping[EncoderName, Encoder] = {
     "include_points_json": Encoder(
@@ -113,6 +130,24 @@ ENCODERS: Mapping[EncoderName, Encoder] = {
         example={"left": 1, "top": 2, "right": 30, "bottom": 40.6},
         encode=_encode_corner_box,
     ),
+    "framed_points": Encoder(
+        ("points",),
+        "object",
+        many=True,
+        meaning="A list of `{label, x, y, frame_index}`: `labelled_points` on the frame that `frame` names.",
+        example=_FRAMED_POINTS,
+        encode=_encode_framed_points,
+        is_on_frame=True,
+    ),
+    "framed_box": Encoder(
+        ("box",),
+        "object",
+        many=True,
+        meaning="A list of one `{x_min, y_min, x_max, y_max, frame_index}`: `corner_box` on that frame.",
+        example={"left": 1, "top": 2, "right": 30, "bottom": 40.6, "frame": 12},
+        encode=_encode_framed_box,
+        is_on_frame=True,
+    ),
     "append_sa2va_request": Encoder(
         ("prompt", "instruction"),
         "string",
@@ -130,3 +165,24 @@ ENCODERS: Mapping[EncoderName, Encoder] = {
         encode=_mark_references,
     ),
 }
+
+
+def is_on_frame(name: EncoderName | None) -> bool:
+    """Whether what an encoder makes says on which frame of a clip it is."""
+    return name is not None and ENCODERS[name].is_on_frame
+
+
+def encode_argument(name: EncoderName, value: Json, frame: Json) -> Json:
+    """The model's value of an argument.
+
+    Args:
+        name: the encoder.
+        value: the argument.
+        frame: the frame of the clip that points and a box are on.
+    """
+    encoder = ENCODERS[name]
+    if not encoder.is_on_frame:
+        return encoder.encode(value)
+    placed = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+    on_frame: list[Json] = [{**one, "frame": frame or 0} for one in placed if isinstance(one, dict)]
+    return encoder.encode(on_frame[0] if isinstance(value, dict) else on_frame)

@@ -140,8 +140,8 @@ def estimate_price(
     amount = _count_units(request, title, learned, stops_at_deadline=stops_at_deadline)
     if amount is None:
         return Estimate(None, None, f"{_rate_words(price, usd)}; how much the run takes is not known; {title}")
-    typical = max(amount.typical * usd, price.minimum_usd)
-    ruled = max(amount.at_most * usd, price.minimum_usd) * (1 + price.margin)
+    typical = max(_billed_units(price, amount.typical) * usd, price.minimum_usd)
+    ruled = max(_billed_units(price, amount.at_most) * usd, price.minimum_usd) * (1 + price.margin)
     # A bound that a document states holds whatever is computed; a computed one that is endless does not.
     bound = ruled if price.at_most_usd is None else min(ruled, max(price.at_most_usd, price.minimum_usd))
     if not math.isfinite(bound):
@@ -160,6 +160,11 @@ def estimate_price(
         on_failure=_is_charged(price.on_failure),
         on_cancel=_is_charged(price.on_cancel),
     )
+
+
+def _billed_units(price: Price, units: float) -> float:
+    """The units that are billed: whole multiples of `per` where a part of one counts as the whole."""
+    return math.ceil(units / price.per) * price.per if price.rounds_up and math.isfinite(units) else units
 
 
 def _is_charged(fact: str) -> bool | None:
@@ -277,7 +282,8 @@ def _rate_words(price: Price, unit_usd: float) -> str:
     if price.unit == "unknown":
         return "no document tells the price"
     name = _UNIT_NAMES[price.unit]
-    counted = f"a {name}" if price.per == 1 else f"per {price.per:g} {name}s"
+    head, _, rest = name.partition(" ")
+    counted = f"a {name}" if price.per == 1 else f"per {price.per:g} {head}s{rest and f' {rest}'}"
     return f"{usd:.6g} USD {counted}"
 
 

@@ -16,6 +16,7 @@ from rotoscope.models.spelling import parse_size
 
 __all__ = [
     "ENCODER_ALIASES",
+    "PROMPTED_TOOLS",
     "EncoderName",
     "Input",
     "Manifest",
@@ -28,14 +29,17 @@ __all__ = [
     "ToolName",
 ]
 
-ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"]
-PromptKind = Literal["text", "points", "box"]
+ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "segment_video"]
+PromptKind = Literal["text", "points", "box", "mask"]
+PROMPTED_TOOLS = frozenset[ToolName]({"segment_image", "segment_video"})  # whose manifests name kinds of prompt
 InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
 EncoderName = Literal[
     "include_points_json",
     "exclude_points_json",
     "labelled_points",
     "corner_box",
+    "framed_points",
+    "framed_box",
     "append_sa2va_request",
     "at_references",
 ]
@@ -129,6 +133,9 @@ class Input(FactRecord):
     max_total_seconds: Annotated[
         Seconds | None, Field(description="How long all media of the input may last together.", examples=[15])
     ] = None
+    max_frames: Annotated[Count | None, Field(description="How many frames a film of it may have.", examples=[600])] = (
+        None
+    )
     fits: Annotated[
         Literal["size", "frames"] | None,
         Field(
@@ -229,6 +236,12 @@ class Outputs(FactRecord):
         Field(description="The model's text, in the Sa2VA form where it has phrases.", examples=["output"]),
     ] = None
     video: Annotated[str | None, Field(description="The finished video.", examples=["$"])] = None
+    mask_film: Annotated[
+        str | None, Field(description="A film that is white where the object is; a painted one is none.")
+    ] = None
+    rle: Annotated[
+        str | None, Field(description="Run lengths by frame, or a file of them; before `mask_film`.", examples=["rle"])
+    ] = None
     frame: Annotated[
         Literal["stored", "upright"] | None,
         Field(
@@ -336,7 +349,8 @@ class Manifest(FactRecord):
     prompts: Annotated[
         tuple[PromptKind, ...],
         Field(
-            description="For `segment_image`: the kinds of prompt it takes; empty: all.", examples=[["points", "box"]]
+            description="For `segment_image` and `segment_video`: the kinds of prompt it takes; empty: all.",
+            examples=[["points", "box"]],
         ),
     ] = ()
     combines: Annotated[bool, Field(description="It takes several kinds of prompt in one request.")] = False

@@ -24,7 +24,7 @@ from rotoscope.models.claimed_calls import (
 )
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.encoders import ENCODERS
-from rotoscope.models.manifest import EncoderName, Input, Manifest
+from rotoscope.models.manifest import PROMPTED_TOOLS, EncoderName, Input, Manifest
 from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import CallPlan, check_value, plan_call
 from rotoscope.models.provider import Provider
@@ -52,6 +52,14 @@ _MAX_CALLS = 2_000
 _MAX_PROBLEMS = 20
 _SEEDS = (0, 2**31 - 1)  # the ends of what is drawn
 _OUTPUT_PATH = re.compile(r"\$(\[\])?|(\$\.)?[^.\[\]$]+(\[\])?(\.[^.\[\]]+(\[\])?)*")
+_OUTPUTS_OF_TOOLS: Mapping[str, tuple[str, ...]] = {
+    "segment_image": ("masks",),
+    "describe_with_masks": ("masks",),
+    "generate_video": ("video",),
+    "edit_video_with_mask": ("video",),
+    "segment_video": ("mask_film", "rle"),
+}
+_PAINTED = {"apply_mask": True, "mask_only": False}  # inputs that decide whether a film is a mask, and when it is none
 _CLIP_SHAPES = ((1920, 1080), (1080, 1920), (640, 640))
 _MANY_FRAMES = 100_000
 
@@ -147,10 +155,16 @@ def _check_routes(manifest: Manifest, providers: Mapping[str, Provider], found: 
 
 
 def _check_outputs(manifest: Manifest, found: _Findings) -> None:
-    wanted = "video" if manifest.tool in ("generate_video", "edit_video_with_mask") else "masks"
-    if getattr(manifest.outputs, wanted) is None:
-        found.add(f"outputs.{wanted}", f"it is missing: {manifest.tool} would find no result.")
-    for name in ("masks", "text", "video"):
+    wanted = _OUTPUTS_OF_TOOLS[manifest.tool]
+    if all(getattr(manifest.outputs, name) is None for name in wanted):
+        found.add(f"outputs.{wanted[0]}", f"it is missing: {manifest.tool} would find no result.")
+    for name, value in _PAINTED.items() if manifest.tool == "segment_video" else ():
+        fact = manifest.inputs.get(name)
+        if fact is not None and value in (fact.send, fact.default if fact.send is None else None):
+            found.add(
+                f"inputs.{name}", f"with {name} = {str(value).lower()} a mask is painted on the film: that is none."
+            )
+    for name in ("masks", "text", "video", "mask_film", "rle"):
         path = getattr(manifest.outputs, name)
         if path is not None and not _OUTPUT_PATH.fullmatch(path):
             found.add(f"outputs.{name}", f"{path!r} is no path of `$`, dotted keys and `[]`, such as masks[].url.")
@@ -214,7 +228,7 @@ def _check_required_sources(manifest: Manifest, found: _Findings) -> None:
     for argument, one in TOOLS[manifest.tool].arguments.model_fields.items():
         if one.is_required() and argument in MEDIA_ARGUMENTS and argument not in filled:
             found.add("inputs", f"no input has argument = {argument!r}, which every call of {manifest.tool} gives.")
-    if manifest.tool != "segment_image":
+    if manifest.tool not in PROMPTED_TOOLS:
         return
     for kind in manifest.prompts:
         argument, _ = PROMPT_ARGUMENTS[kind]

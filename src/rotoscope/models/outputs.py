@@ -1,9 +1,10 @@
 """Extraction: from a model's output to the media and the text in it. Pure."""
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from rotoscope.contracts.characters import one_line, replace_surrogates_in_text
@@ -12,7 +13,14 @@ from rotoscope.models.captions import clean_text
 from rotoscope.models.manifest import Manifest
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["MAX_OUTPUT_FILES", "MAX_URL_LENGTH", "ModelOutput", "OutputFile", "SandboxNotice", "extract_output"]
+__all__ = [
+    "MAX_OUTPUT_FILES",
+    "MAX_URL_LENGTH",
+    "ModelOutput",
+    "OutputFile",
+    "SandboxNotice",
+    "extract_output",
+]
 
 MAX_URL_LENGTH = 8192
 """Characters; a longer address is not shown, because no browser opens it."""
@@ -23,6 +31,8 @@ MAX_OUTPUT_FILES = 64
 _MAX_OUTPUT_DEPTH, _MAX_OUTPUT_VALUES = 8, 20_000  # of a search for files that are not where they should be
 _MAX_SHOWN_URLS, _MAX_SHOWN_URL_LENGTH = 4, 500  # addresses in a warning, and characters of each
 _USUAL_TEXT_NAMES = ("output", "response", "text", "caption", "description", "answer")
+
+_JSON = "application/json"
 
 _NOT_IN_URLS = re.compile("[^!-~]+")
 
@@ -42,6 +52,11 @@ class OutputFile:
     content_type: str | None = None
     label: str | None = None
 
+    @property
+    def is_document(self) -> bool:
+        """Whether it holds run lengths, and no picture or film."""
+        return self.content_type == _JSON
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxNotice:
@@ -60,10 +75,12 @@ class ModelOutput:
         scores: how sure the model is of each mask, 0 to 1; empty where it does not say so of all of them.
         warnings: what is unusual about the output, and which files were not taken.
         excess_count: how many masks there are beyond the most that are taken.
+        track: a mask film, or a document of run lengths by frame.
     """
 
     masks: tuple[OutputFile, ...] = ()
     video: OutputFile | None = None
+    track: OutputFile | None = None
     text: str | None = None
     notice: SandboxNotice | None = None
     warnings: tuple[str, ...] = ()
@@ -73,7 +90,12 @@ class ModelOutput:
     @property
     def is_text_only(self) -> bool:
         """Whether there is no file in it: text at most."""
-        return not self.masks and self.video is None
+        return not self.files
+
+    @property
+    def files(self) -> tuple[OutputFile, ...]:
+        """Every file in it, in order."""
+        return (*self.masks, *(one for one in (self.video, self.track) if one is not None))
 
 
 def extract_output(
@@ -98,6 +120,8 @@ def extract_output(
     """
     outputs = manifest.outputs
     text, notice = _model_text(output, outputs.text), _sandbox_notice(output, metrics)
+    if outputs.rle or outputs.mask_film:
+        return _extract_track(manifest, output, ModelOutput(text=text, notice=notice), is_fetch_allowed)
     if outputs.video:
         files = _OutputFiles.find_files(output, outputs.video, "video", is_fetch_allowed)
         if files.main_files:
@@ -106,12 +130,7 @@ def extract_output(
         _OutputFiles.find_files(output, outputs.masks, "image", is_fetch_allowed) if outputs.masks else _OutputFiles()
     )
     if not files.main_files and not (outputs.masks and _is_empty_output(output, outputs.masks, text)):
-        raise PredictionFailed(
-            f"{manifest.id} finished without a result.",
-            hint=_inspection_hint(output),
-            code="provider_protocol",
-            provider_message=clean_text(text or _error_text(output) or "") or None,
-        )
+        raise _no_result_error(manifest, output, text)
     return ModelOutput(
         masks=files.main_files,
         text=text,
@@ -120,6 +139,42 @@ def extract_output(
         excess_count=files.excess_count,
         scores=_mask_scores(output, outputs.scores, files),
     )
+
+
+def _no_result_error(manifest: Manifest, output: Json, text: str | None) -> PredictionFailed:
+    return PredictionFailed(
+        f"{manifest.id} finished without a result.",
+        hint=_inspection_hint(output),
+        code="provider_protocol",
+        provider_message=clean_text(text or _error_text(output) or "") or None,
+    )
+
+
+def _extract_track(
+    manifest: Manifest, output: Json, found: ModelOutput, is_fetch_allowed: Callable[[str], bool]
+) -> ModelOutput:
+    """The mask of a clip: run lengths where the manifest says, else a film; nothing where the model found nothing."""
+    outputs = manifest.outputs
+    runs = _values_at_path(output, outputs.rle) if outputs.rle else []
+    if runs and runs[0] not in (None, "", [], {}) and (document := _document_of(runs[0], outputs.mask_film)):
+        return replace(found, track=document)
+    files = _OutputFiles.find_files(output, outputs.mask_film or "$", "video", is_fetch_allowed)
+    if files.main_files:
+        return replace(found, track=files.main_files[0], warnings=files.video_warnings())
+    if runs and runs[0] in (None, "", []):
+        return found
+    raise _no_result_error(manifest, output, found.text)
+
+
+def _document_of(runs: Json, film_path: str | None) -> OutputFile | None:
+    """Run lengths as a file: one that the model names, or what stands in the output itself as a data URI."""
+    named = _file_from_value(runs)
+    if named is not None and named.url.lower().startswith(("https://", "http://", "artifact://")):
+        return replace(named, content_type=_JSON)
+    if isinstance(runs, dict) and film_path and film_path in runs and not {"frames", "rle"} & set(runs):
+        return None  # the whole output, and what it has is a film
+    content = json.dumps(runs, separators=(",", ":")).encode()
+    return OutputFile(f"data:{_JSON};base64,{base64.b64encode(content).decode('ascii')}", _JSON)
 
 
 @dataclass(frozen=True, slots=True)

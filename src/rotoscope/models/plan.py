@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.awaited import is_awaited, read_awaited_output
-from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.encoders import encode_argument, is_on_frame
 from rotoscope.models.estimate import Estimate, MediaLength, estimate_price
 from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
 from rotoscope.models.provider import Provider
@@ -58,6 +58,7 @@ def prompt_kinds(arguments: Mapping[str, Json]) -> frozenset[PromptKind]:
         "text": arguments.get("instruction") or arguments.get("prompt"),
         "points": arguments.get("points"),
         "box": arguments.get("box"),
+        "mask": arguments.get("mask"),
     }
     return frozenset(kind for kind, value in given.items() if value)
 
@@ -96,11 +97,12 @@ def plan_call(
             drawn.append(name)
         if value is not None:
             filled[name] = value
+    _check_frame(manifest, filled, arguments.get("frame"))
     for name, field in manifest.inputs.items():
         _check_presence(manifest, name, field, filled)
         if name in filled:
             filled[name] = check_value(field.argument or name, field, filled[name])
-            _check_seconds(field.argument or name, field, filled[name], media or {})
+            _check_length(field.argument or name, field, filled[name], media or {})
     call = Call(
         provider=route.provider,
         endpoint=route.endpoint_for(filled),
@@ -186,7 +188,7 @@ def _fill_input(
     if isinstance(given, str) and field.is_media and not _is_input_for(manifest, field, given, media):
         return field.send
     if given is not None and field.encode:
-        given = ENCODERS[field.encode].encode(given)
+        given = encode_argument(field.encode, given, arguments.get("frame"))
     if given is None:
         return field.send
     if isinstance(given, list) and field.is_media and not field.many and len(given) == 1:
@@ -226,6 +228,20 @@ def _resolve_alias(field: Input, given: Json) -> Json:
 def _trim_or_none(value: Json) -> Json:
     """A text without blanks at its ends; None for an empty one, which means the same as no text."""
     return (value.strip() or None) if isinstance(value, str) else value
+
+
+def _check_frame(manifest: Manifest, filled: Mapping[str, Json], frame: Json) -> None:
+    """Refuse points, a box or a mask of a later frame where the model reads them as of the first."""
+    if not frame:
+        return
+    takes_frame = any(field.argument == "frame" for field in manifest.inputs.values())
+    for name, field in manifest.inputs.items():
+        is_placed = field.argument in ("points", "box") and not is_on_frame(field.encode)
+        if filled.get(name) and (is_placed or (field.argument == "mask" and not takes_frame)):
+            raise InvalidInput(
+                f"{manifest.id} takes {field.argument!r} on the first frame alone, and 'frame' is {frame}.",
+                hint="Give it on frame 0, or leave out the model.",
+            )
 
 
 def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping[str, Json]) -> None:
@@ -269,8 +285,14 @@ def check_value(argument: str, field: Input, value: Json) -> Json:
     return [_check_item(argument, field, item) for item in items]
 
 
-def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str, MediaLength]) -> None:
+def _check_length(argument: str, field: Input, value: Json, media: Mapping[str, MediaLength]) -> None:
     items = value if isinstance(value, list) else [value]
+    frames = max((media[str(item)].frames or 0 for item in items if str(item) in media), default=0)
+    if field.max_frames is not None and frames > field.max_frames:
+        raise InvalidInput(
+            f"{argument!r} has {frames} frames; the model takes at most {field.max_frames}.",
+            hint="Give a shorter piece.",
+        )
     total = sum(media[str(item)].seconds for item in items if str(item) in media)
     if field.max_total_seconds is not None and total > field.max_total_seconds + _PADDING_SECONDS * len(items):
         raise InvalidInput(

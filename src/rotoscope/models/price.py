@@ -78,6 +78,7 @@ class Price(FactRecord):
     per: Annotated[
         float, Field(gt=0, le=1_000_000_000, description="For how many units `usd` is.", examples=[1000])
     ] = 1.0
+    rounds_up: Annotated[bool, Field(description="A part of `per` units is billed as the whole of it.")] = False
     currency: Annotated[Literal["USD"], Field(description="Always US dollars.", examples=["USD"])] = "USD"
     tiers: Annotated[
         tuple[PriceTier, ...],

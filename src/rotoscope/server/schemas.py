@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rotoscope.contracts.arguments import Arguments
+from rotoscope.contracts.arguments import UNLISTED, Arguments
 
 __all__ = ["input_schema", "output_schema"]
 
@@ -20,7 +20,7 @@ _STABLE_FIELDS = {"job_id": "string", "ticket": "string", "status": "string", "j
 
 
 def input_schema(shape: type[Arguments]) -> dict[str, object]:
-    """The JSON schema of a tool's arguments: complete in itself, and as short as it can be."""
+    """The JSON schema of a tool's arguments but for the unlisted: complete in itself, and as short as it can be."""
     full = shape.model_json_schema()
     schema = _trim_schema(full, full.get("$defs", {}))
     schema.pop("description", None)
@@ -51,7 +51,8 @@ def _trim_schema(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[s
         record.pop("description", None)
         kept = {**record, **kept}
     if "properties" in kept:
-        kept["properties"] = {name: _trim_schema(field, shared) for name, field in kept["properties"].items()}
+        listed = {name: field for name, field in kept["properties"].items() if UNLISTED not in field}
+        kept["properties"] = {name: _trim_schema(field, shared) for name, field in listed.items()}
     if "items" in kept:
         kept["items"] = _trim_schema(kept["items"], shared)
     wanted = {key: value for key, value in kept.items() if key not in _DROPPED_KEYWORDS}

@@ -200,11 +200,12 @@ class FetchEffort:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredResult:
-    """The result without its files: one row for each mask and each phrase, as the tool's result shows it."""
+    """The result without its files: one row for each mask, phrase and frame, as the tool's result shows it."""
 
     text: str | None = None
     masks: tuple[Mapping[str, Json], ...] = ()
     segments: tuple[Mapping[str, Json], ...] = ()
+    frames: tuple[Mapping[str, Json], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

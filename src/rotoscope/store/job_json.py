@@ -250,14 +250,17 @@ def _read_held(data: Json) -> tuple[HeldFile, ...]:
 def _result_to_json(result: MeasuredResult) -> dict[str, Json]:
     masks: list[Json] = [dict(mask) for mask in result.masks]
     segments: list[Json] = [dict(segment) for segment in result.segments]
-    return {"result": {"text": result.text, "masks": masks, "segments": segments}}
+    frames: list[Json] = [dict(frame) for frame in result.frames]
+    more: dict[str, Json] = {"frames": frames} if frames else {}
+    return {"result": {"text": result.text, "masks": masks, "segments": segments, **more}}
 
 
 def _read_result(data: Json) -> MeasuredResult | None:
     known = _object(data)
     if not isinstance(data, dict):
         return None
-    return MeasuredResult(_text(known.get("text")), _objects(known.get("masks")), _objects(known.get("segments")))
+    rows = (_objects(known.get(name)) for name in ("masks", "segments", "frames"))
+    return MeasuredResult(_text(known.get("text")), *rows)
 
 
 def _object(value: Json) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from rotoscope.jobs.chain_result import add_costs
 from rotoscope.models.alternatives import describe_alternatives, list_alternatives
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.descriptions import describe_route_price
-from rotoscope.models.manifest import Manifest
+from rotoscope.models.manifest import PROMPTED_TOOLS, Manifest
 from rotoscope.models.plan import CallPlan, awaited_files, kept_files, prompt_kinds, replace_media
 from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
@@ -100,7 +100,7 @@ def _expected_seconds(chain: Sequence[PlannedJob]) -> float | None:
 def _alternatives_text(new: NewJob, catalog: Catalog, is_usable: Callable[[str], bool]) -> str:
     manifest = catalog.find(new.model)
     # As in planning: the other tools take one kind of prompt alone.
-    kinds = prompt_kinds(new.args) if new.tool == "segment_image" else frozenset()
+    kinds = prompt_kinds(new.args) if new.tool in PROMPTED_TOOLS else frozenset()
     media = {field.argument for field in manifest.inputs.values() if field.is_media and field.argument}
     given = {name for name in media if new.args.get(name)}
     return describe_alternatives(list_alternatives(catalog, manifest, is_usable, describe_route_price, kinds, given))

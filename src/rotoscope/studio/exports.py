@@ -25,7 +25,7 @@ from rotoscope.studio.studio import Studio
 __all__ = ["ExportRequest", "open_export"]
 
 _MASK_TOOLS = frozenset({"segment_image", "describe_with_masks"})
-_EDIT_TOOL = "edit_video_with_mask"
+_EDIT_TOOL, _TRACK_TOOL = "edit_video_with_mask", "segment_video"
 _MAX_EVERY, _MAX_SIMPLIFY = 10_000, 100.0
 _RESTORING_SECONDS = 120.0
 
@@ -70,7 +70,7 @@ async def open_export(
     job, context = await studio.job(job_id, principal), studio.context
     async with AsyncExitStack() as files:
         stem = await files.enter_async_context(enter_in_thread(scratch_path(context.vault)))
-        gather = _gather_film if job.tool == _EDIT_TOOL else _gather_picture
+        gather = {_EDIT_TOOL: _gather_film, _TRACK_TOOL: _gather_track}.get(job.tool, _gather_picture)
         source = await gather(studio, job, asked, stem, files)
         order = ExportOrder(asked.format, source, asked.simplify, asked.with_pictures, asked.every)
         try:
@@ -128,10 +128,10 @@ async def _mask_outputs(studio: Studio, job: Job) -> list[Output]:
         InvalidInput: there are none, or too many.
         OutputLost: they are gone.
     """
-    if job.tool not in _MASK_TOOLS:
+    if job.tool not in (*_MASK_TOOLS, _TRACK_TOOL):
         raise InvalidInput(
             f"A job of {job.tool} has no masks.",
-            hint="Name a job of segment_image, describe_with_masks or edit_video_with_mask: rotoscope jobs list.",
+            hint="Name a job of a tool that finds masks or edits by one: rotoscope jobs list.",
         )
     if job.state != "succeeded":
         raise _state_error(job)
@@ -207,6 +207,19 @@ async def _gather_film(studio: Studio, job: Job, asked: ExportRequest, stem: Pat
     kind = await anyio.to_thread.run_sync(file_content_type, mask)
     name = await picture_name(context, job, film, "video")
     return FilmSource(name, film, mask, is_video(kind or ""), "mask", inverted=inputs.inverted)
+
+
+async def _gather_track(
+    studio: Studio, job: Job, _asked: ExportRequest, stem: Path, files: AsyncExitStack
+) -> FilmSource:
+    """The mask film of a result, and the clip that it is of."""
+    context, outputs = studio.context, await _mask_outputs(studio, job)
+    mask = await files.enter_async_context(enter_in_thread(context.vault.open(outputs[0].artifact.sha256)))
+    if mask is None:
+        raise _lost_files_error(studio, job, 1)
+    link = next(iter(job.plan.media.get("video", ())), "")
+    film = await open_given_file(context, link, stem, files, "film")
+    return FilmSource(await picture_name(context, job, film, "video"), film, mask, True, job.plan.label)
 
 
 @dataclass(frozen=True, slots=True)

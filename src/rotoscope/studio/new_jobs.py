@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rotoscope.models.catalog import Access
 from rotoscope.models.estimate import Estimate, LearnedSeconds
-from rotoscope.models.manifest import Manifest, ToolName
+from rotoscope.models.manifest import PROMPTED_TOOLS, Manifest, ToolName
 from rotoscope.models.plan import CallPlan, kept_files, replace_media, workload
 from rotoscope.models.request_key import combine_keys, request_and_price_keys
 from rotoscope.providers.http.messages import Json
@@ -23,6 +23,7 @@ _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "describe_with_masks": 1.5,
     "generate_video": 6.0,
     "edit_video_with_mask": 10.0,
+    "segment_video": 8.0,
 }
 
 
@@ -156,8 +157,8 @@ def _driver_of(access: Access, planned: CallPlan) -> str:
 
 
 def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:
-    words = asked.get("instruction") if tool == "segment_image" else None
-    return str(words).strip()[:200] if words else ("object" if tool == "segment_image" else "area")
+    words = asked.get("instruction") if tool in PROMPTED_TOOLS else None
+    return str(words).strip()[:200] if words else ("object" if tool in PROMPTED_TOOLS else "area")
 
 
 def _shorten_data_uris(given: Json) -> Json:

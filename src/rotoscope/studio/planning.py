@@ -26,7 +26,7 @@ from rotoscope.models.access import explain_missing_key
 from rotoscope.models.awaited import AwaitedOutput
 from rotoscope.models.catalog import Access, Catalog, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.estimate import LearnedSeconds, estimate_price
-from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
+from rotoscope.models.manifest import PROMPTED_TOOLS, Manifest, PromptKind, Route, ToolName
 from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import trim_arguments
@@ -235,7 +235,8 @@ class Planner:
         if route is not ranked[0]:
             # The best route does not take files of this size; the next one may have other inputs for them.
             checked = await _check_media(manifest.at(route), asked, admit)
-        notes = [*checked.media.notes, *check_inside_picture(arguments, checked.media.first_medium("image"))]
+        looked_at = checked.media.first_medium("image") or checked.media.first_medium("video")
+        notes = [*checked.media.notes, *check_inside_picture(arguments, looked_at)]
         provider = self.catalog.providers[route.provider]
         route = route.model_copy(update={"form": provider.form_of(route.form)})
         planned, learned = await self._plan_call(checked, route, sandbox=access.sandbox)
@@ -299,7 +300,7 @@ async def _check_media(
 
 
 def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
-    return prompt_kinds(asked) if tool == "segment_image" else frozenset()
+    return prompt_kinds(asked) if tool in PROMPTED_TOOLS else frozenset()
 
 
 async def _compute_plan_key(tool: str, arguments: Arguments, principal: str, access: Access) -> str:

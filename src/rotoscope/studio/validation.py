@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage
+from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage, SegmentVideo
 from rotoscope.errors import InvalidInput
 from rotoscope.media.input_media import choose_by_clip, fit_masks
 from rotoscope.media.intake import AdmittedMedia, Intake, kind_of_input, mask_share
@@ -119,7 +119,9 @@ async def admit_media(
         _check_item_count(field, listed)
         kind = kind_of_input(field)
         # A mask that is sent the other way round must be read, wherever it is.
-        passed = pass_urls and field.polarity == "white"
+        # A clip in which an object is followed is read here: its frames are counted, and its size is the mask's.
+        followed = manifest.tool == "segment_video" and field.argument == "video"
+        passed = pass_urls and field.polarity == "white" and not followed
         media[field.argument] = [
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)
             for one in listed
@@ -208,6 +210,8 @@ def _intake_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
 
 def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
     """What becomes of the sound of a clip that is edited."""
+    if manifest.outputs.video is None:
+        return []
     covered = {manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers}
     sounds = any(one.has_audio for name in covered if name for one in media.get(name, ()))
     if not sounds or manifest.outputs.sound:
@@ -218,15 +222,19 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
 
 
 def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) -> list[str]:
-    """Points and boxes are in pixels of the upright picture; outside of it they are a mistake.
+    """Points and boxes are in pixels of the upright picture or clip; outside of it they are a mistake, as is a frame.
 
     Returns:
         A note where the picture was not read, so that they could not be compared with its size.
 
     Raises:
-        InvalidInput: a point or a box is outside.
+        InvalidInput: a point or a box is outside, or the clip has no such frame.
     """
-    if not isinstance(arguments, SegmentImage) or not (arguments.points or arguments.box) or picture is None:
+    if not isinstance(arguments, SegmentImage | SegmentVideo) or picture is None:
+        return []
+    if isinstance(arguments, SegmentVideo):
+        _check_frame(arguments.frame, picture)
+    if not (arguments.points or arguments.box):
         return []
     if arguments.box is not None:
         _check_box(arguments.box, picture)
@@ -235,6 +243,14 @@ def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) ->
     if picture.width is None:
         return ["The picture was passed on by its URL, so points and box could not be compared with its size."]
     return []
+
+
+def _check_frame(frame: int, clip: AdmittedMedia) -> None:
+    if clip.frames is not None and frame >= clip.frames:
+        raise InvalidInput(
+            f"The clip has no frame {frame}: it has {clip.frames} frames, from 0 to {clip.frames - 1}.",
+            hint="Give the number of a frame that the clip has.",
+        )
 
 
 def _check_point(point: PointArgument, picture: AdmittedMedia) -> None:

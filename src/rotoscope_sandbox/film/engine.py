@@ -1,7 +1,7 @@
 """The models that the film engine stands in for."""
 
-from rotoscope_sandbox.film import fal_inpainting, fal_seedance, seedance, vace
+from rotoscope_sandbox.film import fal_inpainting, fal_seedance, sam_video, seedance, vace
 
 __all__ = ["MODELS"]
 
-MODELS = (seedance.MODEL, vace.MODEL, *fal_seedance.MODELS, *fal_inpainting.MODELS)
+MODELS = (seedance.MODEL, vace.MODEL, *fal_seedance.MODELS, *fal_inpainting.MODELS, *sam_video.MODELS)

@@ -10,7 +10,8 @@ __all__ = ["make_extension_files"]
 _FOLDER, _CONTEXT = "gemini-extension", "GEMINI.md"
 _CONTEXT_TEXT = """# rotoscope
 
-- `segment_image`, `describe_with_masks`, `generate_video` and `edit_video_with_mask` take the path or URL of a file.
+- `segment_image`, `describe_with_masks`, `generate_video`, `edit_video_with_mask` and `segment_video` take the path or
+  URL of a file.
 - Call a tool that costs money with `dry_run: true` first, and tell the user the price.
 - When a tool answers with a job id, call `get_job` with it until the job has ended; do not call the tool again.
 - Show a mask or a frame with `view_media`; give the user the path or the url of a result.

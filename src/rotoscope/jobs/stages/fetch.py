@@ -34,6 +34,7 @@ from rotoscope.jobs.outputs import MAX_OUTPUT_BYTES, output_expiry, raw_output, 
 from rotoscope.media.sniff import HEAD_BYTES, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, scratch_path
 from rotoscope.models.outputs import MAX_URL_LENGTH, OutputFile
+from rotoscope.models.run_documents import move_runs_to_file
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting
 from rotoscope.store.job_data import ErrorRecord, FetchEffort, HeldFile, ProviderOutput
@@ -119,7 +120,7 @@ class _ResultFetcher:
     async def fetch_all(self) -> Patch:
         """Fetch what is not in the vault yet; the patch that ends the stage."""
         found = read_job_output(self.context, self.job, self.output)
-        sources = [*found.masks, *([found.video] if found.video else [])]
+        sources = found.files
         begun, self.skipped = anyio.current_time(), []
         # All files are held before the vault is asked to take the first: it may be away until their addresses are gone.
         steps = (self._keep,) if self.context.vault.is_local else (self._hold, self._keep)
@@ -133,9 +134,14 @@ class _ResultFetcher:
             self.fetch_seconds += anyio.current_time() - begun
         here = [source for source in sources if source.url in self.files]
         outputs = tuple(_raw_output(self.context, self.job, n, self.files[s.url], s) for n, s in enumerate(here))
+        output = self.output
+        if found.track is not None and found.track.url.startswith("data:") and found.track.url in self.files:
+            # Run lengths of a clip may have megabytes, which the ledger would read with every look at the job.
+            path = self.context.manifest(self.job).outputs.rle or "$"
+            output = move_runs_to_file(output, path, self.files[found.track.url].uri)
         return Patch(
             stage="finish",
-            provider_output=replace(self.job.provider_output or ProviderOutput(), output=self.output),
+            provider_output=replace(self.job.provider_output or ProviderOutput(), output=output),
             fetch_effort=replace(self.job.fetch_effort, seconds=0.0, held=()),
             warnings=self._skip_warnings(),
             outputs=outputs,
@@ -167,7 +173,7 @@ class _ResultFetcher:
         """Bring the file `source` into the vault."""
         url, vault = self.source.url, self.context.vault
         if url.startswith("data:"):
-            kept: StoredFile | None = await anyio.to_thread.run_sync(_store_data_uri, self.context, url)
+            kept: StoredFile | None = await anyio.to_thread.run_sync(_store_data_uri, self.context, self.source)
         elif url.startswith("artifact://"):
             kept = await anyio.to_thread.run_sync(vault.put_held, artifact_hash(url))
         elif vault.is_local:
@@ -197,7 +203,7 @@ class _ResultFetcher:
     async def _download_to(self, keep: Callable[[Path, str, str], StoredFile], limit: int) -> StoredFile:
         async with enter_in_thread(scratch_path(self.context.vault)) as scratch:
             got = await self.context.wire.download(self.job.provider, self.source.url, scratch, limit)
-            return await anyio.to_thread.run_sync(_keep_scratch, keep, scratch, got.sha256)
+            return await anyio.to_thread.run_sync(_keep_scratch, keep, scratch, got.sha256, self.source)
 
     def _effort(self) -> FetchEffort:
         """What was done so far, as the ledger keeps it."""
@@ -348,20 +354,27 @@ def _raw_output(context: JobContext, job: Job, n: int, kept: StoredFile, source:
     return Output("raw", n, artifact, source.url, output_expiry(context, job))
 
 
-def _keep_scratch(keep: Callable[[Path, str, str], StoredFile], scratch: Path, sha256: str) -> StoredFile:
-    """The file's own bytes say what it is; what the server called it does not count."""
+def _keep_scratch(
+    keep: Callable[[Path, str, str], StoredFile], scratch: Path, sha256: str, source: OutputFile
+) -> StoredFile:
+    """The file's own bytes say what it is; what the server called it does not count.
+
+    A document of run lengths has no bytes of its own that tell it: it is read, or refused, when the job is finished.
+    """
     content_type = file_content_type(scratch)
+    if source.is_document and content_type is None:
+        return keep(scratch, sha256, "application/json")
     if content_type is None or not (is_image(content_type) or is_video(content_type)):
         raise OutputLost("The provider's result is no picture and no video.", code="not_media")
     return keep(scratch, sha256, content_type)
 
 
-def _store_data_uri(context: JobContext, uri: str) -> StoredFile:
+def _store_data_uri(context: JobContext, source: OutputFile) -> StoredFile:
     try:
-        content = read_data_uri(uri, MAX_OUTPUT_BYTES)
+        content = read_data_uri(source.url, MAX_OUTPUT_BYTES)
     except InvalidInput as error:
         raise OutputLost("The provider's result cannot be decoded.", hint=_PAID_HINT, code="corrupt") from error
-    content_type = content_type_of(content[:HEAD_BYTES])
+    content_type = content_type_of(content[:HEAD_BYTES]) or ("application/json" if source.is_document else None)
     if content_type is None:
         raise OutputLost("The provider's result is no picture and no video.", hint=_PAID_HINT, code="not_media")
     return context.vault.put_bytes(content, content_type)

@@ -1,7 +1,8 @@
 """The last stage: what was fetched becomes the tool's result.
 
 Masks are measured, paired with their phrases and painted (`finish_masks`), a video is examined and gets its pictures
-(`finish_video`); both in a worker process, because they decode files that a stranger's model has made.
+(`finish_video`), the masks of a clip become films (`finish_film`); all in a worker process, because they decode files
+that a stranger's model has made.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,15 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from rotoscope.contracts.arguments import SegmentVideo, parse_arguments
 from rotoscope.errors import OutputLost, UserMistake, WorkerLost
 from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.given_files import open_given_file, picture_name
 from rotoscope.jobs.outputs import read_job_output
+from rotoscope.jobs.stages.finish_film import FilmWork, finish_film
 from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
-from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
+from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS, RESULT_TRACK
 from rotoscope.media.vault import enter_in_thread, scratch_path
 from rotoscope.media.worker_files import store_worker_files
 from rotoscope.models.outputs import ModelOutput
@@ -102,6 +105,9 @@ async def _process_outputs(
     if found.video is not None:
         path = await _open_output(context, raw[0], files)
         return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
+    if found.track is not None:
+        film = await _film_work(context, job, found, await _open_output(context, raw[0], files), stem, files)
+        return await context.decoders.run(finish_film, film, stem, limits=RESULT_TRACK)
     picture = await open_given_file(context, job.plan.picture or "", stem, files)
     work = MaskWork(
         raw=[(await _open_output(context, output, files), output) for output in raw],
@@ -119,6 +125,30 @@ async def _process_outputs(
         with_overlay=job.args.get("overlay") is not False,
     )
     return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
+
+
+async def _film_work(
+    context: JobContext, job: Job, found: ModelOutput, raw: Path, stem: Path, files: AsyncExitStack
+) -> FilmWork:
+    link = next(iter(job.plan.media.get("video", ())), "")
+    clip = await open_given_file(context, link, stem, files, "clip")
+    if clip is None:
+        raise OutputLost(
+            "The clip that was segmented is no longer in the results folder.",
+            hint="Give the clip again, or look for what the model gave at the provider.",
+        )
+    asked = parse_arguments(SegmentVideo, {name: job.args.get(name) for name in ("video", "points", "box", "frame")})
+    return FilmWork(
+        raw=raw,
+        is_document=found.track is not None and found.track.is_document,
+        clip=clip,
+        file_name=await picture_name(context, job, clip, "video"),
+        label=job.plan.label,
+        text=found.text,
+        frame=asked.frame,
+        points=tuple((one.x, one.y) for one in asked.points or () if one.keep),
+        box=(asked.box.left, asked.box.top, asked.box.right, asked.box.bottom) if asked.box else None,
+    )
 
 
 async def _open_output(context: JobContext, output: Output, files: AsyncExitStack) -> Path:

@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.video.frames import is_hidden_frame, rotate_upright, square_pixel_size
-from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, check_decode_effort, choose_encoder_settings
+from rotoscope.media.video.limits import (
+    DEFAULT_VIDEO_LIMITS,
+    VideoLimits,
+    check_decode_effort,
+    choose_encoder_settings,
+)
 from rotoscope.media.video.opening import ALPHA_MODE_TAG, OpenClip, codec_of, import_av, max_pixels_option, open_clip
 from rotoscope.media.video.probing import count_video, video_stream_of
 from rotoscope.media.video.remux import add_mask_track, open_output, remove_on_failure
@@ -31,9 +36,11 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
+    from rotoscope.media.image.masks import Mask
+
     Pixels = NDArray[np.uint8]
 
-__all__ = ["MaskFilm", "read_grey_frames", "read_mask_film", "read_transparency", "write_mask_film"]
+__all__ = ["MaskFilm", "read_film_masks", "read_grey_frames", "read_mask_film", "read_transparency", "write_mask_film"]
 
 _MAX_SIDE = 1280  # pixels along the longer side at which masks are read: no model works at more
 _DARK, _BRIGHT = 48, 208  # of 255: values between are neither black nor white, as at soft and compressed edges
@@ -49,6 +56,7 @@ _BRIGHT_TOLERANCE = 0.16  # part of the brightest value by which a bright pixel 
 _CHECKED_FRAMES = 5  # first frames whose greys and colours decide whether it is a mask
 _SAME_MASK_SHARE = 0.01  # part of a frame by which two masks may differ and count as equal
 _RGBA_CHANNELS = 4
+_RESULT_LIMITS = replace(DEFAULT_VIDEO_LIMITS, effort_seconds=60.0)  # what was paid for is read, however long it takes
 _CPU_MARGIN = 4  # times the work to decode: the pixels are also read, and the machine may be slower
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -229,6 +237,26 @@ def read_grey_frames(path: Path, most: int) -> "Iterator[Pixels]":
         yield np.asarray(rotate_upright(Image.fromarray(bright), frame))
 
 
+def read_film_masks(path: Path, film: MaskFilm, most: int) -> "Iterator[tuple[float, Mask]]":
+    """The masks of a mask video in its own size, upright, each with its time in seconds.
+
+    Args:
+        path: a local file.
+        film: what `read_mask_film` found.
+        most: how many frames are decoded at most.
+
+    Raises:
+        InvalidInput: as for `probe_video`, while the frames are read.
+    """
+    import numpy as np
+    from PIL import Image
+
+    for frame, pixels in _read_pixels(path, most, side=DEFAULT_VIDEO_LIMITS.side, limits=_RESULT_LIMITS):
+        values = _max_channel(pixels) if film.source == "light" else pixels[:, :, 3]
+        white = Image.fromarray((values >= film.threshold).astype(np.uint8))
+        yield frame.time or 0.0, np.asarray(rotate_upright(white, frame)).astype(np.bool_)
+
+
 @dataclass(slots=True)
 class _Histograms:
     """How often each value from 0 to 255 occurs in each frame, as parts of the frame."""
@@ -292,7 +320,9 @@ def _is_coloured(pixels: "Pixels", brightest: "Pixels") -> bool:
     return bool((brightest - darkest > _COLOUR_DISTANCE).mean() > _COLOURED_SHARE)
 
 
-def _read_pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]":
+def _read_pixels(
+    path: Path, most: int, *, side: int = _MAX_SIDE, limits: VideoLimits = DEFAULT_VIDEO_LIMITS
+) -> "Iterator[tuple[VideoFrame, Pixels]]":
     """The first shown frames with their pixels, RGB or RGBA, with square pixels, not turned yet."""
     with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
         pictures = video_stream_of(clip)
@@ -301,12 +331,12 @@ def _read_pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]"
             (context.width, context.height),
             min(most, pictures.frames or most),
             codec_of(pictures),
-            DEFAULT_VIDEO_LIMITS,
+            limits,
         )
         request_cpu_seconds(_CPU_MARGIN * work)
         for frame in islice(_decode_mask_frames(clip), most):
             width, height = square_pixel_size(frame.width, frame.height, clip.aspect)
-            scale = min(_MAX_SIDE / max(width, height), 1.0)
+            scale = min(side / max(width, height), 1.0)
             form = "rgba" if _has_alpha(frame) else "rgb24"
             size = max(round(width * scale), 1), max(round(height * scale), 1)
             yield frame, cast("Pixels", frame.reformat(*size, form, threads=1).to_ndarray())

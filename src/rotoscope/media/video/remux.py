@@ -4,7 +4,7 @@ Nothing but packets is copied: no metadata, no chapters, no attachments, and no 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PacketHandler",
     "add_mask_track",
+    "add_track",
     "copy_track",
     "encode_audio_track",
     "encode_video_track",
@@ -148,7 +149,22 @@ def encode_video_track(
 
 def add_mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fraction) -> "VideoStream":
     """A track of H.264 for black and white frames with sharp edges; `size` is even."""
-    track = into.add_stream("libx264", rate=rate, options=_X264 | {"preset": "ultrafast", "crf": "10"})
+    return add_track(into, size, rate, {"preset": "ultrafast", "crf": "10"})
+
+
+def add_track(
+    into: "OutputContainer", size: tuple[int, int], rate: Fraction, quality: Mapping[str, str]
+) -> "VideoStream":
+    """A track of H.264, as every browser plays it.
+
+    Args:
+        into: the file to write.
+        size: width and height in pixels, both even.
+        rate: frames a second.
+        quality: x264's settings; where one is `qp`, no other says how fine it is.
+    """
+    plain = {name: value for name, value in _X264.items() if name != "crf" or "qp" not in quality}
+    track = into.add_stream("libx264", rate=rate, options=plain | dict(quality))
     track.width, track.height = size
     track.pix_fmt = "yuv420p"
     track.codec_context.time_base = Fraction(1, 90_000)

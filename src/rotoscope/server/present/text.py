@@ -9,7 +9,16 @@ from pydantic import BaseModel
 from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.characters import replace_surrogates_in_text
 from rotoscope.contracts.money import format_price, format_usd
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile, UploadTicket
+from rotoscope.contracts.results import (
+    AnyResult,
+    FrameMask,
+    JobList,
+    JobResult,
+    MaskShare,
+    MediaFile,
+    UploadTicket,
+    VideoFile,
+)
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 
@@ -152,16 +161,25 @@ def _media_lines(result: AnyResult) -> list[str]:
 
 def _video_lines(result: AnyResult) -> list[str]:
     lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
-    if result.video is None:
-        return lines
-    video = result.video
-    sound = "with sound" if video.has_audio else "silent"
-    what = (
-        f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
-    )
-    lines.append(f"video: {what}, {_media_location(video)}")
+    if result.mask is not None:
+        lines.append(f"mask film, white is the object: {_film_facts(result.mask)}, {_media_location(result.mask)}")
+        lines += [_frame_line(one) for one in result.frames if one.mask is not None]
+    if result.video is not None:
+        lines.append(f"video: {_film_facts(result.video)}, {_media_location(result.video)}")
     pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
     return lines + [f"{name}: {_media_location(media)}" for name, media in pictures.items() if media]
+
+
+def _film_facts(film: VideoFile) -> str:
+    sound = "with sound" if film.has_audio else "silent"
+    return f"{film.width}x{film.height}, {film.duration_seconds:.2f} s, {film.frame_rate:g} frames a second, {sound}"
+
+
+def _frame_line(one: FrameMask) -> str:
+    """Where the object is in a frame; the picture's link is job://ID/frame/N."""
+    box = one.box
+    corners = f"{box.left},{box.top},{box.right},{box.bottom}" if box else "empty"
+    return f"frame {one.frame}: box {corners}, area {one.area:.1%}"
 
 
 def _mask_coverage_text(selects: MaskShare) -> str:

@@ -61,7 +61,7 @@ def _truncate(result: AnyResult, length: ResultLength) -> AnyResult:
     shown, shorter = None, result
     for cut in _CUT_LEVELS:
         shorter = _shorten_result(result, cut)
-        most = len(shorter.masks)
+        most = len(shorter.masks) or len(shorter.frames)
         shown = _largest_fit(most, _mask_count_test(shorter, length))
         if shown is not None and shown >= min(most, _MIN_MASKS):
             return _with_masks(shorter, shown)
@@ -117,6 +117,9 @@ def _shorten_result(result: AnyResult, cut: _CutLevel) -> AnyResult:
         changed["error"] = result.error.model_copy(update=shorter)
     # Without the numbered ones, a file's name is that of its field.
     changed |= {name: _shorten_file(file, cut) for name, file in result.named_files(most=0).items()}
+    changed["frames"] = [
+        one.model_copy(update={"mask": one.mask and _shorten_file(one.mask, cut)}) for one in result.frames
+    ]
     return result.model_copy(update={**changed, **_shorten_masks(result, cut)})
 
 
@@ -131,14 +134,31 @@ def _shorten_masks(result: AnyResult, cut: _CutLevel) -> dict[str, object]:
 
 
 def _with_masks(result: AnyResult, shown: int) -> AnyResult:
-    """The result with its first masks, and only the phrases that belong to them and to what is left of the text."""
+    """The result with its first masks, and only the phrases that belong to them and to what is left of the text; of a
+    clip with so many of its frames.
+    """
     end = len(result.text or "")
     kept = [one for one in result.segments if one.mask < shown and one.end <= end and len(one.phrase) <= end]
     changed: dict[str, object] = {"masks": result.masks[:shown], "segments": kept[: 2 * shown]}
     if shown < result.masks_total:
         note = f"Only {shown} of {result.masks_total} masks are listed: coco and job://{result.job_id} hold all."
         changed["warnings"] = [note, *result.warnings]
+    if result.frames:
+        changed |= _with_frames(result, shown)
     return result.model_copy(update=changed)
+
+
+def _with_frames(result: AnyResult, shown: int) -> dict[str, object]:
+    """So many frames of a clip: those whose mask is a picture first, in order, then some that are evenly spread."""
+    total = len(result.frames)
+    if shown >= total:
+        return {}
+    pictured = [one.frame for one in result.frames if one.mask is not None]
+    spread = [result.frames[place * total // max(shown, 1)].frame for place in range(shown)]
+    kept = set(list(dict.fromkeys([*pictured, *spread]))[:shown])
+    note = f"Only {shown} of {total} frames are listed: coco and job://{result.job_id} hold all."
+    frames = [one for one in result.frames if one.frame in kept]
+    return {"frames": frames, "warnings": [note, *result.warnings]}
 
 
 def _without_files(result: AnyResult) -> AnyResult:
@@ -153,6 +173,7 @@ def _without_files(result: AnyResult) -> AnyResult:
         "files": [],
         "masks": [],
         "segments": [],
+        "frames": [],
         **dict.fromkeys(result.named_files(most=0)),
     }
     if result.provider_run is not None:

@@ -13,7 +13,9 @@ from rotoscope.server.viewer.page import read_page
 __all__ = ["VIEWER_URI", "build_apps", "tool_meta"]
 
 VIEWER_URI = "ui://rotoscope/viewer.html"
-_SHOWN_TOOLS = frozenset({"segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "get_job"})
+_SHOWN_TOOLS = frozenset(
+    {"segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "segment_video", "get_job"}
+)
 _CALLED_TOOLS = frozenset({"cancel_job", "view_media"})
 """Tools that the page calls and does not show."""
 _DESCRIPTION = "Shows a job: its picture and masks, its film, or its progress."

@@ -58,6 +58,8 @@ export class FilmView {
     if (job.filmstrip !== null) add(stage, this.stripButton());
     const name = shortName(job);
     const saves: [string, () => void, string?][] = [[words.downloadFilm, () => void this.actions.saveFile(`${name}.mp4`, video), "main"]];
+    if (job.maskFilm) saves.push([words.downloadMaskFilm, () => job.maskFilm && void this.actions.saveFile(`${name}-mask.mp4`, job.maskFilm)]);
+    if (job.maskFilm && job.coco) saves.push([words.downloadCoco, () => job.coco && void this.actions.saveFile(`${name}-coco.json`, job.coco)]);
     if (job.poster) saves.push([words.downloadPoster, () => job.poster && void this.actions.saveFile(`${name}.jpg`, job.poster)]);
     add(stage, el("h2", { class: "small" }, words.download), actionRow(words.download, saves), this.actions.note);
     add(this.root, stage);

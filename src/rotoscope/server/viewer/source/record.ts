@@ -18,7 +18,7 @@ export interface JobRecord {
   error: Problem | null; dryRun: boolean; runId: string; plan: string;
   masks: Mask[]; masksTotal: number; overlay: MediaFile | null; coco: MediaFile | null;
   text: string; segments: Segment[];
-  video: MediaFile | null; poster: MediaFile | null; filmstrip: MediaFile | null;
+  maskFilm: MediaFile | null; video: MediaFile | null; poster: MediaFile | null; filmstrip: MediaFile | null;
   files: MediaFile[]; inputs: Input[];
 }
 
@@ -126,7 +126,8 @@ export function readRecord(value: unknown): JobRecord | null {
     error: error && { code: text(error["code"]), message: text(error["message"]), hint: text(error["hint"]) },
     masks, masksTotal: number(raw["masks_total"]) ?? masks.length, overlay: file(raw["overlay"]),
     coco: file(raw["coco"]), text: said, segments: segments(raw["segments"], said),
-    video: file(raw["video"]), poster: file(raw["poster"]), filmstrip: file(raw["filmstrip"]),
+    // Of an object that was followed through a clip the painted film is what is played.
+    maskFilm: file(raw["mask"]), video: file(raw["video"]) ?? (raw["mask"] ? file(raw["overlay"]) : null), poster: file(raw["poster"]), filmstrip: file(raw["filmstrip"]),
     files: present(list(raw["files"]).map(file)), inputs: present(list(raw["inputs"]).map(input)),
   };
 }

@@ -9,6 +9,7 @@ export const words = {
     describe_with_masks: "Description with masks",
     generate_video: "Film",
     edit_video_with_mask: "Edited film",
+    segment_video: "Mask film",
   } as Record<string, string>,
   job: "Job",
   statuses: {
@@ -63,6 +64,8 @@ export const words = {
   downloadMask: "Mask (PNG)",
   downloadFilm: "Film",
   downloadPoster: "Poster",
+  downloadMaskFilm: "Mask film",
+  downloadCoco: "COCO (JSON)",
   downloaded: (name: string) => `${name} was handed over for download.`,
   downloadHint: (place: string) => `If nothing was saved, the file is here: ${place}`,
   copyCoco: "Copy as COCO",
