@@ -17,9 +17,11 @@ from PIL import Image
 from vaults import stored_path
 
 from rotoscope.errors import InvalidInput, UserMistake
-from rotoscope.media.intake import AdmittedMedia, FilePreparer, Intake, MediaKind
+from rotoscope.media.intake import AdmittedMedia, FilePreparer, Intake
+from rotoscope.media.job_files import JobFile
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import FolderVault, Vault
+from rotoscope.models.manifest import MediaKind
 from rotoscope.providers.http.egress import check_url
 
 pytestmark = pytest.mark.anyio
@@ -38,8 +40,8 @@ def intake_of(vault: Vault, roots: Roots, tmp_path: Path) -> Intake:
     async def fetch(url: str, target: Path, limit: int) -> None:
         shutil.copyfile(tmp_path / "home" / url.rpartition("/")[2], target)
 
-    async def job_output(link: str, _: str) -> str:
-        return f"artifact://{link.rpartition('/')[2]}"
+    async def job_output(link: str, _: str) -> JobFile:
+        return JobFile("j", "mask", f"artifact://{link.rpartition('/')[2]}", "image")
 
     async def can_read(_: str, __: str) -> bool:
         return True

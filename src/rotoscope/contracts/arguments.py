@@ -1,6 +1,5 @@
 """What each tool takes. The same records stand behind MCP, the command line and the tests."""
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from rotoscope.contracts.argument_errors import invalid_argument_error, unknown_argument_error
 from rotoscope.contracts.characters import first_control_character, is_blank
 from rotoscope.errors import InvalidInput
 
@@ -70,6 +70,12 @@ def _read_options(value: object) -> object:
     if not isinstance(decoded, Mapping):
         raise ValueError("it is not a JSON object of the model's inputs by name")  # noqa: TRY004 - as above
     return {name: one for name, one in decoded.items() if one is not None} or None
+
+
+def _read_target(value: object) -> object:
+    """Words, a box, or points; one point is a list of one."""
+    decoded = _parse_json_text(value)
+    return [decoded] if isinstance(decoded, dict) and "left" not in decoded else decoded
 
 
 def _wrap_in_list(value: object) -> object:
@@ -210,12 +216,17 @@ class GenerateVideo(Arguments):
     dry_run: DryRun = False
 
 
+# Listed as a text, because a choice of shapes breaks several clients; a box and points are taken as well.
+Target = Annotated[str | BoxArgument | list[PointArgument] | None, BeforeValidator(_read_target), _LISTED_AS_TEXT]
+
+
 class EditVideoWithMask(Arguments):
     """Arguments of `edit_video_with_mask`. What a model takes of each is in its manifest, and checked there."""
 
     prompt: Annotated[Text, Field(description="What the masked area becomes.")]
     video: Annotated[Media, Field(description="Video to edit.")]
-    mask: Annotated[Media, Field(description="White is edited. Picture (first frame) or video.")]
+    mask: Annotated[Media | None, Field(description="White is edited. Picture (first frame) or video.")] = None
+    target: Annotated[Target, Field(description="Instead of mask: words, or JSON box or points.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
     size: Annotated[str | None, Field(description="auto|480p|580p|720p.")] = None
     frame_num: Annotated[WholeNumber, Field(description="17-241.")] = None
@@ -291,6 +302,8 @@ def require_prompt(arguments: Arguments) -> None:
             raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
     if isinstance(arguments, SegmentImage | SegmentVideo):
         _require_object(arguments)
+    if isinstance(arguments, EditVideoWithMask):
+        _require_place(arguments)
 
 
 def _require_object(asked: SegmentImage | SegmentVideo) -> None:
@@ -311,6 +324,14 @@ def _require_object(asked: SegmentImage | SegmentVideo) -> None:
         raise InvalidInput("The box is empty.", hint="left must be less than right, and top less than bottom.")
 
 
+def _require_place(asked: EditVideoWithMask) -> None:
+    if asked.mask is None and asked.target is None:
+        hint = "Give target (words, or a box or points on the first frame), or a mask."
+        raise InvalidInput("Nothing says which part of the video is to be edited.", hint=hint)
+    if asked.mask is not None and asked.target is not None:
+        raise InvalidInput("'mask' and 'target' both say which part is to be edited.", hint="Leave one of them out.")
+
+
 _PROMPT_HINTS: Mapping[type[Arguments], str] = {
     SegmentImage: "Say what to segment, or give points or a box.",
     SegmentVideo: "Say what to segment, or give points, a box or a mask.",
@@ -319,8 +340,8 @@ _PROMPT_HINTS: Mapping[type[Arguments], str] = {
 
 
 Shape = TypeVar("Shape", bound=Arguments)
-
 _RECORDS: Mapping[str, type[Arguments]] = {"points": PointArgument, "box": BoxArgument}
+_SHAPES = {"target": "words, a box with left, top, right and bottom, or points with x, y and keep"}
 
 
 def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
@@ -332,11 +353,11 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
     given = {name: value for name, value in raw.items() if name not in _IGNORED and not _is_omitted(shape, name, value)}
     unknown = [name for name in given if name not in shape.model_fields]
     if unknown:
-        raise _unknown_argument_error(shape, str(unknown[0]))
+        raise unknown_argument_error(shape, str(unknown[0]))
     try:
         return shape.model_validate(given)
     except ValidationError as error:
-        raise _invalid_argument_error(error) from None
+        raise invalid_argument_error(error, _RECORDS, _SHAPES) from None
 
 
 def _is_omitted(shape: type[Arguments], name: object, value: object) -> bool:
@@ -376,25 +397,3 @@ def _is_empty_value(value: object) -> bool:
 def _is_text_empty(text: str) -> bool:
     """Whether there is nothing to be seen in a text; in ASCII only blanks are nothing."""
     return not text.strip() if text.isascii() and text.isprintable() else is_blank(text)
-
-
-def _unknown_argument_error(shape: type[Arguments], name: str, where: str = "") -> InvalidInput:
-    known = list(shape.model_fields)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known arguments: {', '.join(known)}."
-    return InvalidInput(f"There is no argument {(where or name)[:80]!r}.", hint=hint)
-
-
-def _invalid_argument_error(error: ValidationError) -> InvalidInput:
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "arguments"
-    if first["type"] == "missing":
-        return InvalidInput(f"The argument {where!r} is missing.", hint=f"Call again with {where!r}.")
-    record = _RECORDS.get(str(first["loc"][0])) if first["loc"] else None
-    if first["type"] == "extra_forbidden" and record is not None:
-        return _unknown_argument_error(record, str(first["loc"][-1]), where)
-    if first["type"] == "model_type" and record is not None:
-        keys = ", ".join(record.model_fields)
-        return InvalidInput(f"The argument {where!r} is wrong: it is not an object.", hint=f"Give one with {keys}.")
-    reason = first["msg"].removeprefix("Value error, ")
-    return InvalidInput(f"The argument {where!r} is wrong: {reason}.", hint="Correct it and call again.")

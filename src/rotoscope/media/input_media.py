@@ -7,7 +7,7 @@ from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.edit_masks import fit_mask
 from rotoscope.media.intake import AdmittedMedia
 from rotoscope.media.vault import Vault
-from rotoscope.models.awaited import is_awaited
+from rotoscope.models.awaited import is_awaited, read_awaited_output
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Manifest
 from rotoscope.providers.http.messages import Json
@@ -69,7 +69,8 @@ async def fit_masks(
 
 def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> None:
     """Some models take a mask as a film alone: they follow nothing that is drawn on the first frame."""
-    kind = "image" if mask.frames is None else "video"
+    awaited = read_awaited_output(mask.value)
+    kind = awaited.kind if awaited is not None else "image" if mask.frames is None else "video"
     taken = {field.kind for field in manifest.inputs.values() if field.argument == argument}
     if kind in taken or "visual" in taken:
         return

@@ -7,12 +7,12 @@ same request with the `artifact://` link that was shown for it would look like t
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar, TypeVarTuple, cast
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -21,24 +21,20 @@ from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.decoders import FILM, PICTURE, DecodeRunner
 from rotoscope.media.image.masks import Selection
+from rotoscope.media.job_files import OUTPUT_KINDS, JobFile
 from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
-from rotoscope.models.awaited import AwaitedOutput, OutputKind
 from rotoscope.models.catalog import UploadLimit
-from rotoscope.models.manifest import Input
-from rotoscope.providers.http.messages import Json
+from rotoscope.models.manifest import MediaKind
 
 __all__ = [
     "AdmittedMedia",
     "FetchFile",
     "FilePreparer",
     "Intake",
-    "JobFile",
     "MediaKind",
-    "kind_of_input",
-    "mask_share",
 ]
 
 MAX_PICTURE_BYTES = 200_000_000  # bytes of a picture file: its decoder is given the whole file in memory
@@ -55,44 +51,8 @@ _VAULT_KINDS: Mapping[PreparedKind, str] = {
     "mask": "video",
     "audio": "audio",
 }
-MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
-_OUTPUT_KINDS: Mapping[MediaKind, frozenset[OutputKind]] = {
-    "image": frozenset({"image"}),
-    "still": frozenset({"image", "video"}),
-    "video": frozenset({"video"}),
-    "audio": frozenset(),
-    "visual": frozenset({"image", "video"}),
-    "mask": frozenset({"image", "video"}),
-}
-"""Which outputs of jobs may be a medium of a kind."""
 _KINDS_BY_CONTENT: Mapping[str, MediaKind] = {"image": "image", "video": "video", "audio": "audio"}
 FetchFile = Callable[[str, Path, int], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class JobFile:
-    """An output of a job, as a link names it.
-
-    Attributes:
-        job_id: the job's.
-        output: its name, in one spelling.
-        uri: the `artifact://` link of its file; None while the job goes on.
-        kind: what it is.
-    """
-
-    job_id: str
-    output: str
-    uri: str | None
-    kind: OutputKind
-
-    @property
-    def link(self) -> str:
-        """The `job://` link, in one spelling."""
-        return f"job://{self.job_id}/{self.output}"
-
-    def as_awaited(self, n: int) -> str:
-        """How a plan names it that waits for the job, as the n-th one."""
-        return AwaitedOutput(n, self.kind, self.output).link
 
 
 FindJobFile = Callable[[str, str], Awaitable[JobFile]]
@@ -137,28 +97,12 @@ class AdmittedMedia:
     has_audio: bool | None = None
     stored: tuple[int, int] | None = None
     selects: Selection | None = None
-    job_file: "JobFile | None" = None
+    job_file: JobFile | None = None
 
     @property
     def is_awaited(self) -> bool:
         """Whether a job that goes on is to give it."""
         return self.job_file is not None and self.job_file.uri is None
-
-
-def kind_of_input(field: Input) -> MediaKind:
-    """What a medium for an input must be.
-
-    What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
-    """
-    return "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
-
-
-def mask_share(media: Mapping[str, Sequence[AdmittedMedia]]) -> dict[str, Json] | None:
-    """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
-    found = next((one.selects for many in media.values() for one in many if one.selects is not None), None)
-    if found is None:
-        return None
-    return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +248,7 @@ class Intake:
     ) -> AdmittedMedia:
         """What another job has made; or will make, which is then checked when it is there."""
         if found.uri is None:
-            if found.kind not in _OUTPUT_KINDS[kind]:
+            if found.kind not in OUTPUT_KINDS[kind]:
                 raise InvalidInput(
                     f"{argument!r} takes no {found.kind}.", hint="Name another output.", code="not_media"
                 )

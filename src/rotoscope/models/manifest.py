@@ -20,6 +20,7 @@ __all__ = [
     "EncoderName",
     "Input",
     "Manifest",
+    "MediaKind",
     "Outputs",
     "Price",
     "PromptKind",
@@ -33,6 +34,7 @@ ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "ed
 PromptKind = Literal["text", "points", "box", "mask"]
 PROMPTED_TOOLS = frozenset[ToolName]({"segment_image", "segment_video"})  # whose manifests name kinds of prompt
 InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
+MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 EncoderName = Literal[
     "include_points_json",
     "exclude_points_json",

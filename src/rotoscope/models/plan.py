@@ -6,13 +6,14 @@ Bad values end here, before any money is spent.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.awaited import is_awaited, read_awaited_output
 from rotoscope.models.encoders import encode_argument, is_on_frame
 from rotoscope.models.estimate import Estimate, MediaLength, estimate_price
-from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
+from rotoscope.models.manifest import Input, Manifest, MediaKind, PromptKind, Route
 from rotoscope.models.provider import Provider
 from rotoscope.models.spelling import format_number, read_number, spell_value
 from rotoscope.providers.http.messages import Json, measure_depth
@@ -24,6 +25,7 @@ __all__ = [
     "check_value",
     "fill_arguments",
     "kept_files",
+    "kind_of_input",
     "media_inputs",
     "plan_call",
     "prompt_kinds",
@@ -146,6 +148,14 @@ def workload(manifest: Manifest, call: Call) -> str:
     """The values that decide how long a run takes, as text: runs of equal text take about as long."""
     values = {name: call.input.get(name, manifest.inputs[name].default) for name in manifest.timing.varies_with}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")) if values else ""
+
+
+def kind_of_input(field: Input) -> MediaKind:
+    """What a medium for an input must be.
+
+    What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
+    """
+    return "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
 
 
 def media_inputs(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, ...]:

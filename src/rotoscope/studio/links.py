@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import UnknownJob
-from rotoscope.media.intake import JobFile
+from rotoscope.media.job_files import JobFile
 from rotoscope.models.awaited import OutputKind
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.output_names import may_have_output, output_name, require_output

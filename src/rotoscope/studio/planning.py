@@ -18,7 +18,8 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments, argument_strings, require_prompt
+from rotoscope.contracts.arguments import Arguments, EditVideoWithMask, argument_strings, require_prompt
+from rotoscope.contracts.targets import segmentation_of_target
 from rotoscope.errors import InvalidInput, MissingKey, RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
@@ -190,10 +191,19 @@ class Planner:
         access = await self.access_of(principal)
         key = await _compute_plan_key(tool, arguments, principal, access)
         planned = await self.cache.join(
-            key, lambda: self.plan_job(cast("ToolName", tool), arguments, principal, access), seconds
+            key, lambda: self._plan_chain(cast("ToolName", tool), arguments, principal, access), seconds
         )
         shown = bool(getattr(arguments, "dry_run", False))
         return RequestPlan(planned.new_job, planned.call_plan, planned.steps, shown, key, access=access)
+
+    async def _plan_chain(self, tool: ToolName, arguments: Arguments, principal: str, access: Access) -> PlannedJob:
+        """A job, with the step that finds what it changes where only that is named."""
+        if not isinstance(arguments, EditVideoWithMask) or arguments.target is None:
+            return await self.plan_job(tool, arguments, principal, access)
+        require_prompt(arguments)
+        step = await self.plan_job("segment_video", segmentation_of_target(arguments), principal, access)
+        mask = AwaitedOutput(0, "video", "mask")
+        return await self.plan_job(tool, arguments, principal, access, (step,), {"mask": mask})
 
     async def plan_job(
         self,

@@ -32,7 +32,7 @@ from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
 from rotoscope.store.questions import Questions
 from rotoscope.store.quotes import Quotes
-from rotoscope.store.records import ENDED_STATES, Job, OpenResult
+from rotoscope.store.records import ENDED_STATES, AwaitedJob, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
 from rotoscope.studio.links import JobLinks, parse_job_id
@@ -235,8 +235,7 @@ class Studio:
             UnknownJob: the principal has no such job.
         """
         job = await self.context.ledger.request_cancel(parse_job_id(job_id), principal)
-        steps = await self.context.ledger.awaited_jobs(job) if job.plan.awaited_jobs else ()
-        for one in (job, *(step.job for step in steps if step.job.cancel_requested)):
+        for one in (job, *(step.job for step in await self._steps_of(job) if step.job.cancel_requested)):
             self.dispatcher.stop(one.id)
             self.context.notifier.notify_change(one.id)
         return job
@@ -271,7 +270,7 @@ class Studio:
     async def result(self, job: Job, record_type: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         current, now = await self._waiter.current_job(job), self.context.clock()
-        steps = await self.context.ledger.awaited_jobs(job) if job.plan.awaited_jobs else ()
+        steps = await self._steps_of(job)
         # Most questions are about jobs without files: nothing is read for them.
         if not job.may_have_files and record_type is not JobRecord:
             return job_result(current, (), self.context.vault, now, record_type, steps)
@@ -330,11 +329,7 @@ class Studio:
             yield (path, address) if path is not None and address is not None else None
 
     def manifest(self, model_id: str) -> Manifest:
-        """What is known of a model.
-
-        Raises:
-            UserMistake: there is no such model.
-        """
+        """What is known of a model. Raises UserMistake where there is none."""
         return self.context.catalog.find(model_id)
 
     async def alternatives(self, model_id: str, principal: str) -> "Sequence[Alternative]":
@@ -386,6 +381,9 @@ class Studio:
         """
         refusals = await self.prices.refresh() if refresh else {}
         return await self.prices.compare(), refusals
+
+    async def _steps_of(self, job: Job) -> Sequence[AwaitedJob]:
+        return await self.context.ledger.awaited_jobs(job) if job.plan.awaited_jobs else ()
 
     @property
     def _waiter(self) -> JobWaiter:

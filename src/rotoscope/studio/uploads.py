@@ -27,7 +27,8 @@ from rotoscope.providers.http.messages import Json
 from rotoscope.store.uploads import Upload, UploadPart, UploadProblem, UploadTickets, upload_hash
 
 if TYPE_CHECKING:
-    from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+    from rotoscope.media.intake import AdmittedMedia, Intake
+    from rotoscope.models.manifest import MediaKind
 
 __all__ = ["OpenFile", "Uploads", "is_ticket", "require_unused", "unknown_upload_error"]
 

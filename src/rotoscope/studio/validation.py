@@ -7,14 +7,15 @@ from types import MappingProxyType
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage, SegmentVideo
 from rotoscope.errors import InvalidInput
 from rotoscope.media.input_media import choose_by_clip, fit_masks
-from rotoscope.media.intake import AdmittedMedia, Intake, kind_of_input, mask_share
+from rotoscope.media.intake import AdmittedMedia, Intake
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.estimate import MediaLength
 from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.plan import kind_of_input
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Admission", "admit_media", "check_inside_picture"]
+__all__ = ["Admission", "JobForm", "admit_media", "check_inside_picture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Admission:
     @property
     def mask_share(self) -> dict[str, Json] | None:
         """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
-        return mask_share(self.media)
+        found = next((one.selects for many in self.media.values() for one in many if one.selects is not None), None)
+        return None if found is None else found.share
 
     @property
     def upload_sizes(self) -> list[int]:

@@ -14,7 +14,7 @@ from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard
 from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.awaited import AwaitedOutput, fill_awaited_media, find_awaited_outputs
 from rotoscope.models.manifest import Manifest
-from rotoscope.models.plan import fill_arguments, replace_media
+from rotoscope.models.plan import fill_arguments, kind_of_input, replace_media
 from rotoscope.store.job_data import Charge, JobPlan
 from rotoscope.store.output_names import require_output
 from rotoscope.store.records import AwaitedJob, Job, Patch
@@ -98,7 +98,6 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
         files: the `artifact://` link that came, by each awaited link.
     """
     from rotoscope.media.input_media import choose_by_clip, fit_masks
-    from rotoscope.media.intake import mask_share
 
     manifest, planned = context.manifest(job), job.plan.media
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
@@ -109,12 +108,13 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
     pairs = [pair for argument, links in planned.items() for pair in zip(links, media[argument], strict=True)]
     urls = {old: new for old, new in pairs if old in files}
     sent = {**replace_media(manifest, job.call.input, urls), **fill_arguments(manifest, chosen)}
+    share = next((one.selects.share for found in admitted.values() for one in found if one.selects is not None), None)
     plan = replace(
         job.plan,
         call=replace(job.call, input=sent),
         media=media,
         picture=urls.get(job.plan.picture or "", job.plan.picture),
-        mask_selects=mask_share(admitted) or job.plan.mask_selects,
+        mask_selects=share or job.plan.mask_selects,
     )
     hashes = tuple(dict.fromkeys(artifact_hash(link) for link in urls.values()))
     return _FilledPlan(plan, hashes, (*notes, *more))
@@ -124,7 +124,7 @@ async def _admit_files(
     context: JobContext, manifest: Manifest, given: Mapping[str, tuple[str, ...]]
 ) -> dict[str, list["AdmittedMedia"]]:
     """The media of all arguments; an address that was passed on unread stays so."""
-    from rotoscope.media.intake import AdmittedMedia, FilePreparer, kind_of_input
+    from rotoscope.media.intake import AdmittedMedia, FilePreparer
 
     preparer = FilePreparer(context.vault, context.decoders)
     kinds = {field.argument: kind_of_input(field) for field in manifest.inputs.values() if field.is_media}

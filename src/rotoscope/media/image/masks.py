@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.image.encoding import PNG_SIGNATURE, png_chunk
+from rotoscope.providers.http.messages import Json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,6 +203,11 @@ class Selection:
     most: float
     frames: int | None = None
     at_all_borders: bool = False
+
+    @property
+    def share(self) -> dict[str, Json]:
+        """How much it selects, as a result says it."""
+        return {"least": round(self.least, 6), "most": round(self.most, 6), "frames": self.frames}
 
 
 def measure_selection(masks: "Iterable[Mask]", *, moves: bool) -> Selection:
