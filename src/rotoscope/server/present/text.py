@@ -26,7 +26,7 @@ __all__ = ["error_answer", "list_answer", "result_answer", "upload_answer", "wit
 
 _FAILURES = frozenset({"failed", "needs_review"})
 _ERROR_LENGTH = 2000
-_TOLD_FRAMES = 8
+_TEXT_FRAMES = 8
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
 _BACKGROUND_NOTE = (
     "It goes on by itself, also when a call is given up or after a reconnect; only cancel_job stops it. If you cannot "
@@ -177,8 +177,8 @@ def _film_facts(film: VideoFile) -> str:
 
 
 def _frame_step(result: AnyResult) -> int:
-    """Every how manieth frame is told in the text; the structured result has more."""
-    return max(len(result.frames) // _TOLD_FRAMES, 1)
+    """Every how manieth frame is in the text; the structured result has more."""
+    return max(len(result.frames) // _TEXT_FRAMES, 1)
 
 
 def _frame_line(one: FrameMask) -> str:
