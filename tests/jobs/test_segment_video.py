@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rotoscope.contracts.arguments import SegmentVideo, parse_arguments
 from rotoscope.contracts.results import SegmentVideoResult
+from rotoscope.jobs.restoring import restore_files
 from rotoscope.settings import Settings
 from rotoscope.studio.studio import Studio
 
@@ -244,7 +245,8 @@ async def test_a_result_whose_films_have_gone_is_made_again_and_not_paid_for(
     for gone in (first.mask, first.overlay):
         Path(gone.path).unlink()
     with anyio.fail_after(60):
-        job = await studio.wait(await studio.job(first.job_id, "local"), 30)
+        job = await studio.job(first.job_id, "local")
+        await restore_files(studio.context, job)
         again = await studio.result(job)
     assert isinstance(again, SegmentVideoResult)
     assert again.mask == first.mask
