@@ -271,3 +271,9 @@ async def test_a_followed_object_is_exported_frame_by_frame(
     assert done.returncode == 0, done.stderr
     document = json.loads((home / "masks.json").read_bytes())
     assert len(document["images"]) == 13
+    wanted = mask_frames((await whole(client, found))["mask"])
+    by_id = {one["image_id"]: one["segmentation"]["counts"] for one in document["annotations"]}
+    assert all(
+        np.array_equal(mask_of_rle(by_id[image["id"]], 96, 160), mask)
+        for image, mask in zip(document["images"], wanted, strict=True)
+    )
