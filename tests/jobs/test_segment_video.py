@@ -130,7 +130,7 @@ async def test_run_lengths_become_a_film_with_exactly_those_pixels(studio: Studi
 async def test_megabytes_of_run_lengths_are_a_file_and_not_a_row_of_the_ledger(
     studio: Studio, provider: Any, clip: Path, settings: Settings
 ) -> None:
-    output = {"rle": [runs(mask) for mask in MASKS], "seed": 3}
+    output: Any = {"rle": [runs(mask) for mask in MASKS], "seed": 3}
     result = await segment(studio, provider, clip, output)
     with closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as ledger:
         kept = "".join(str(row) for row in ledger.execute("SELECT * FROM jobs"))

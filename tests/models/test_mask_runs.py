@@ -133,7 +133,7 @@ def numbers(frames: MaskFrames) -> dict[int, list[int]]:
 
 
 def test_objects_keep_their_numbers_and_frames_without_one_are_left_out() -> None:
-    document = {
+    document: Any = {
         "frames": [
             {"frame_index": 0, "objects": [{"track_id": 3, "rle": "1 2"}, {"track_id": 7, "rle": "5 1"}]},
             {"frame_index": 1, "objects": []},

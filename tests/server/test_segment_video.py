@@ -16,6 +16,7 @@ from calls import text_of
 from coco_reader import mask_of_rle
 from engine_media import Scenery, make_scenery, write_video
 from mcp import Client
+from mcp_types import TextResourceContents
 from PIL import Image
 
 from rotoscope_sandbox import Sandbox
@@ -61,6 +62,7 @@ async def call(client: Client, tool: str = "segment_video", **arguments: Any) ->
 async def whole(client: Client, found: dict[str, Any]) -> dict[str, Any]:
     """The record that `job://` gives: an answer may list fewer frames."""
     (content,) = (await client.read_resource(f"job://{found['job_id']}")).contents
+    assert isinstance(content, TextResourceContents)
     return dict(json.loads(content.text))
 
 
