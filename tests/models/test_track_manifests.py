@@ -67,7 +67,10 @@ def test_a_part_of_16_frames_costs_as_much_as_all_of_them(frames: int, usd: floa
 
 
 def test_points_and_a_box_name_their_frame_where_the_model_reads_it() -> None:
-    given = {"points": [{"x": 3.4, "y": 5, "keep": False}], "box": {"left": 1, "top": 2, "right": 8, "bottom": 9}}
+    given: dict[str, Any] = {
+        "points": [{"x": 3.4, "y": 5, "keep": False}],
+        "box": {"left": 1, "top": 2, "right": 8, "bottom": 9},
+    }
     sent = plan(RLE, frame=12, **given).call.input
     assert sent["point_prompts"] == [{"label": 0, "x": 3, "y": 5, "frame_index": 12}]
     assert sent["box_prompts"] == [{"x_min": 1, "y_min": 2, "x_max": 8, "y_max": 9, "frame_index": 12}]
