@@ -19,7 +19,7 @@ SLOW := kills replicas deployment faults conformance clients cli bench sandbox w
 	$(addprefix models/test_,surprises.py drafted_manifests.py) \
 	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py object_vault.py) \
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
-	stopping.py video_jobs.py provider_replies.py film_edits.py object_store.py webhooks.py object_jobs.py machine.py \
+	stopping.py video_jobs.py segment_video.py provider_replies.py film_edits.py object_store.py webhooks.py object_jobs.py machine.py \
 	credits.py charges.py published_prices.py tracing.py) \
 	$(addprefix store/test_,retention.py indexes.py money.py principals.py sqlite.py spending_laws.py leases.py) \
 	server/viewer $(addprefix server/http/test_,drain.py upload_routes.py upload_page.py replicas.py sessions.py) \
@@ -27,7 +27,7 @@ SLOW := kills replicas deployment faults conformance clients cli bench sandbox w
 	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
 	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
 	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py webhook_route.py \
-	result_snapshots.py models_of_today.py task_questions.py)
+	result_snapshots.py models_of_today.py segment_video.py task_questions.py)
 QUICK := -m "not slow and not postgresql" $(SLOW:%=--ignore=tests/%) tests
 
 .PHONY: demo weights test quick coverage each-python conformance check soak format docs site replies manifests mcpb viewer bench clean

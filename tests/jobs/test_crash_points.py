@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import pytest
 from decoding import InThread
+from engine_media import make_scenery
 from PIL import Image
 from simulated import Killed, Process, Seams, Time, no_threads
 
@@ -31,6 +32,7 @@ from rotoscope.contracts.arguments import (
     EditVideoWithMask,
     GenerateVideo,
     SegmentImage,
+    SegmentVideo,
 )
 from rotoscope.models.access import SANDBOX_URL, resolve_access
 from rotoscope.providers.dialects import DIALECTS
@@ -45,7 +47,7 @@ from rotoscope_sandbox.workers import WorkerPool
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 TEMPO = Intervals(poll=5.0, change_poll=5.0)  # what is done for other processes is not what dies here
-FORMS = ("replicate-official", "replicate-version", "fal-queue", "segmind-v1", "gateway")
+FORMS = ("replicate-official", "replicate-version", "fal-queue", "fal-film", "segmind-v1", "gateway")
 
 
 def request(form: str, home: Path) -> tuple[str, Arguments]:
@@ -59,6 +61,9 @@ def request(form: str, home: Path) -> tuple[str, Arguments]:
         return "segment_image", SegmentImage.model_validate({"image": str(picture), "points": points})
     if form == "fal-queue":
         return "describe_with_masks", DescribeWithMasks(image=str(picture))
+    if form == "fal-film":
+        scenery = make_scenery(clip)
+        return "segment_video", SegmentVideo(video=str(scenery.path), instruction="the disc")
     if form == "replicate-official":
         return "generate_video", GenerateVideo(prompt="a calm sea", duration=4, resolution="480p")
     draw_clip(clip)

@@ -21,6 +21,7 @@ from rotoscope.media.video.limits import (
     check_decode_effort,
     check_frame_memory,
     check_sound_effort,
+    check_track_pixels,
     choose_encoder_settings,
     max_probe_frames,
 )
@@ -192,3 +193,13 @@ def test_what_no_provider_takes_is_refused_before_it_is_copied(tmp_path: Path) -
     assert prepare_media("video", source, target, UploadLimit("Replicate", 10_000_000)).frames == 20
     large = film(tmp_path / "b.webm", "libvpx")  # is encoded: how large it becomes is not known before
     assert prepare_media("video", large, target, UploadLimit("Replicate", 10)).frames == 20
+
+
+@pytest.mark.parametrize(("frames", "is_taken"), [(452, True), (453, False)])
+def test_a_clip_in_which_an_object_is_followed_has_so_many_pixels_at_most(frames: int, is_taken: bool) -> None:
+    """Beyond, its masks would take too long to become films, and that would show only once it was paid for."""
+    if is_taken:
+        check_track_pixels(4096, 2160, frames)
+        return
+    with pytest.raises(TooLarge, match="453 frames of 4096 x 2160 pixels; at most 452"):
+        check_track_pixels(4096, 2160, frames)

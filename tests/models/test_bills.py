@@ -118,6 +118,9 @@ def bill_of(chance: random.Random, view: Manifest, request: Request) -> Bill:
         width=width,
         height=height,
         input_seconds=sum(request.media[film].seconds for film in films),
+        input_frames=max(
+            (one.frames or 0 for link, one in request.media.items() if link == given.get("video_url")), default=0
+        ),
     )
     return bill_run(wire, call.endpoint, given, measured, RunStatus.SUCCEEDED)
 

@@ -51,6 +51,12 @@ SHIPPED = {
     "bytedance/seedance-2.0/mini": "generate_video",
     "fal-ai/wan-22-vace-fun-a14b/inpainting": "edit_video_with_mask",
     "fal-ai/void-video-inpainting": "edit_video_with_mask",
+    **{
+        f"fal-ai/{family}/{kind}": "segment_video" for family in ("sam-3", "sam-3-1") for kind in ("video", "video-rle")
+    },
+    "fal-ai/sam-3/video-rle-objects": "segment_video",
+    "fal-ai/sam2/video": "segment_video",
+    "lucataco/sam3-video": "segment_video",
 }
 
 

@@ -10,6 +10,7 @@ import fal_client.client
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import numpy as np
 import pytest
+from engine_media import make_scenery
 from fal_client.client import FalClientHTTPError
 from numpy.typing import NDArray
 
@@ -67,6 +68,25 @@ def test_subscribe_and_run_give_the_same_answer(official: fal_client.SyncClient,
     queued, direct = official.subscribe(SAM2, given), official.run(SAM2, given)
     assert queued["sandbox"] == direct["sandbox"]
     assert queued["image"]["file_size"] == direct["image"]["file_size"]
+
+
+def test_fals_own_client_gets_run_lengths_of_every_frame_or_of_each_object(
+    official: fal_client.SyncClient, tmp_path: Path
+) -> None:
+    scenery = make_scenery(tmp_path / "clip.mp4")
+    video = official.upload_file(scenery.path)
+    box = {"x_min": 46, "y_min": 28, "x_max": 82, "y_max": 66, "frame_index": 5}
+    merged = official.subscribe("fal-ai/sam-3/video-rle", {"video_url": video, "prompt": "", "box_prompts": [box]})
+    assert (len(merged["rle"]), len(merged["boxes"]), len(merged["metadata"])) == (13, 13, 13)
+    starts = [int(number) for number in merged["rle"][5].split()[::2]]
+    assert starts == sorted(starts)
+    assert {(start - 1) // 160 for start in starts} >= set(range(36, 60)), "a run in each row of the disc"
+    apart = official.subscribe("fal-ai/sam-3/video-rle-objects", {"video_url": video, "prompt": "disc"})
+    assert (apart["width"], apart["height"], apart["num_frames"]) == (160, 96, 13)
+    assert [frame["frame_index"] for frame in apart["frames"]] == list(range(13))
+    assert {one["track_id"] for frame in apart["frames"] for one in frame["objects"]} >= {0}
+    film = official.subscribe("fal-ai/sam2/video", {"video_url": video, "box_prompts": [box]})
+    assert film["video"]["content_type"] == "video/mp4"
 
 
 @pytest.mark.parametrize("repository", ["fal_v3", "fal"])

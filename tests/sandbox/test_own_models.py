@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_media import data_uri, make_scenery
 
 from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.own_models import OwnInput, OwnModel
@@ -135,3 +137,28 @@ async def test_of_two_inputs_of_one_role_the_one_that_was_sent_counts(folder: Pa
         build_sandbox(folder, pace=0, own_models=[model]), ask, model, {"clip": "data:,a", sent: "data:,b"}
     )
     assert "needs its" not in done["error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        (OwnModel("replicate", "me/own", "segment_video", {}, video="film"), "film"),
+        (OwnModel("replicate", "me/own", "segment_video", {}, runs="found.rle"), "found"),
+        (OwnModel("replicate", "me/own", "segment_video", {}, runs="$"), "rle"),
+    ],
+)
+async def test_an_object_is_followed_with_a_film_or_with_run_lengths(
+    folder: Path, ask: Ask, tmp_path: Path, model: OwnModel, place: str
+) -> None:
+    inputs = {"clip": OwnInput("video", "string", is_required=True), "at": OwnInput("points"), "n": OwnInput("frame")}
+    model = replace(model, inputs=inputs)
+    app = build_sandbox(folder, pace=0, own_models=[model])
+    scenery = make_scenery(tmp_path / "clip.mp4")
+    given = {"clip": data_uri(scenery.path.read_bytes(), "video/mp4"), "at": [{"x": 60, "y": 48}], "n": 4}
+    done = await run(app, ask, model, given)
+    assert done["error"] is None
+    found = done["output"][place]
+    if place == "film":
+        assert found.endswith(".mp4")
+    else:
+        assert len(found["rle"] if place == "found" else found) == 13

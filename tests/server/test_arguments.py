@@ -17,6 +17,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "describe_with_masks": {"image": "a.png"},
     "generate_video": {"prompt": "a cat"},
     "edit_video_with_mask": {"prompt": "a cat", "video": "v.mp4", "mask": "m.png"},
+    "segment_video": {"video": "v.mp4"},
     "get_job": {"job_id": "x"},
     "cancel_job": {"job_id": "x"},
     "view_media": {"uri": "job://x"},

@@ -205,10 +205,10 @@ class GenerateVideo(Arguments):
     last_frame: Annotated[Media | None, Field(description="Needs first_frame.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 9; not with frames above.")] = None
     reference_videos: Annotated[MediaList, Field(description="Up to 3, 15 s in all.")] = None
-    reference_audios: Annotated[MediaList, Field(description="Up to 3, 15 s, beside these.")] = None
+    reference_audios: Annotated[MediaList, Field(description="Up to 3, 15 s; needs an image or video.")] = None
     duration: Annotated[WholeNumber, Field(description="4-15 s, -1: model chooses. Default 5.")] = None
     resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k.")] = None
-    aspect_ratio: Annotated[str | None, Field(description="E.g. 9:16, adaptive. Default 16:9.")] = None
+    aspect_ratio: Annotated[str | None, Field(description="A ratio or adaptive. Default 16:9.")] = None
     generate_audio: Annotated[Flag | None, Field(description="Default true.")] = None
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
@@ -228,9 +228,9 @@ class EditVideoWithMask(Arguments):
     mask: Annotated[Media | None, Field(description="White is edited. Picture (first frame) or video.")] = None
     target: Annotated[Target, Field(description="Instead of mask: words, or JSON box or points.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
-    size: Annotated[str | None, Field(description="auto|480p|580p|720p.")] = None
-    frame_num: Annotated[WholeNumber, Field(description="17-241.")] = None
-    speed_mode: Annotated[str | None, Field(description="fastest|fast|consistent.")] = None
+    size: Annotated[str | None, Field(description="auto|480p|580p|720p. Default auto.")] = None
+    frame_num: Annotated[WholeNumber, Field(description="17-241. Default by video.")] = None
+    speed_mode: Annotated[str | None, Field(description="fastest (default), fast, consistent.")] = None
     sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30."), _UNLISTED] = None
     sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5."), _UNLISTED] = None
     sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++ or euler."), _UNLISTED] = None

@@ -98,7 +98,7 @@ TOOLS: Mapping[str, ToolContract] = {
         title="Edit video with mask",
         description=(
             "Edit a video inside a mask: replace, remove or insert an object (inpaint). "
-            "Mask by segment_video. Takes minutes, costs money."
+            "Mask by segment_image or segment_video. Costs money."
         ),
         arguments=EditVideoWithMask,
         result=VideoResult,
@@ -107,7 +107,7 @@ TOOLS: Mapping[str, ToolContract] = {
     ),
     "segment_video": ToolContract(
         title="Segment video",
-        description="Segment a video: track one object, gives its mask film. Costs money.",
+        description="Segment a video: track an object as mask film.",
         arguments=SegmentVideo,
         result=SegmentVideoResult,
         can_cost_money=True,

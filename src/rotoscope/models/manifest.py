@@ -239,7 +239,7 @@ class Outputs(FactRecord):
     ] = None
     video: Annotated[str | None, Field(description="The finished video.", examples=["$"])] = None
     mask_film: Annotated[
-        str | None, Field(description="A film that is white where the object is; a painted one is none.")
+        str | None, Field(description="A film, white where the object is; a painted one is none.", examples=["video"])
     ] = None
     rle: Annotated[
         str | None, Field(description="Run lengths by frame, or a file of them; before `mask_film`.", examples=["rle"])

@@ -219,7 +219,7 @@ async def _gather_track(
         raise _lost_files_error(studio, job, 1)
     link = next(iter(job.plan.media.get("video", ())), "")
     film = await open_given_file(context, link, stem, files, "film")
-    return FilmSource(await picture_name(context, job, film, "video"), film, mask, True, job.plan.label)
+    return FilmSource(await picture_name(context, job, film, "video"), film, mask, True, job.plan.label, is_exact=True)
 
 
 @dataclass(frozen=True, slots=True)

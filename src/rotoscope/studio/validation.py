@@ -8,6 +8,7 @@ from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument,
 from rotoscope.errors import InvalidInput
 from rotoscope.media.input_media import choose_by_clip, fit_masks
 from rotoscope.media.intake import AdmittedMedia, Intake
+from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.estimate import MediaLength
@@ -231,6 +232,7 @@ def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) ->
 
     Raises:
         InvalidInput: a point or a box is outside, or the clip has no such frame.
+        TooLarge: the clip has too many pixels for its masks to become films.
     """
     if not isinstance(arguments, SegmentImage | SegmentVideo) or picture is None:
         return []
@@ -248,6 +250,8 @@ def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) ->
 
 
 def _check_frame(frame: int, clip: AdmittedMedia) -> None:
+    if clip.width and clip.height and clip.frames:
+        check_track_pixels(clip.width, clip.height, clip.frames)
     if clip.frames is not None and frame >= clip.frames:
         raise InvalidInput(
             f"The clip has no frame {frame}: it has {clip.frames} frames, from 0 to {clip.frames - 1}.",

@@ -56,7 +56,8 @@ def test_a_page_without_a_host_may_run_its_own_script_alone() -> None:
 
 async def test_tools_name_the_page_and_the_page_says_what_it_reaches(client: Client) -> None:
     metas = {tool.name: tool.meta for tool in (await client.list_tools()).tools}
-    shown = ("segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "get_job")
+    models = ("segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "segment_video")
+    shown = (*models, "get_job")
     assert {name for name, meta in metas.items() if meta and meta["ui"].get("resourceUri") == URI} == set(shown)
     assert metas["cancel_job"] == {"ui": {"visibility": ["model", "app"]}}
     (listed,) = (one for one in (await client.list_resources()).resources if str(one.uri).startswith("ui://"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
-from rotoscope.jobs.stages.film_masks import FilmMasks, FrameMasks, open_film_masks
+from rotoscope.jobs.stages.finish_film_masks import FilmMasks, FrameMasks, open_film_masks
 from rotoscope.jobs.stages.finish_masks import FinishResult
 from rotoscope.media.image.film_coco import FilmCocoDocument
 from rotoscope.media.image.masks import area_of, bounding_box, encode_mask_png

@@ -199,8 +199,12 @@ def _film_masks(source: FilmSource, every: int) -> "Iterator[Mask]":
     """
     from rotoscope.media.image.mask_reader import read_mask
     from rotoscope.media.image.masks import not_a_mask_error
-    from rotoscope.media.video.mask_videos import read_grey_frames
+    from rotoscope.media.video.mask_videos import read_film_masks, read_grey_frames, read_mask_film
 
+    if source.is_exact:
+        film = read_mask_film(source.mask, 1)
+        yield from (mask for _, mask in read_film_masks(source.mask, film, _most_frames(every)))
+        return
     if source.mask_is_film:
         for grey in read_grey_frames(source.mask, _most_frames(every)):
             yield (grey >= _SELECTED) != source.inverted

@@ -41,6 +41,7 @@ class FilmSource:
         mask_is_film: which of the two it is.
         label: of the object.
         inverted: whether black is selected.
+        is_exact: whether the mask film is of this project's making, and so read in its full size.
     """
 
     name: str
@@ -49,6 +50,7 @@ class FilmSource:
     mask_is_film: bool
     label: str
     inverted: bool = False
+    is_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 | one frame | 18 megapixels, 28 MB decoded (112 MB where each stands alone) | decoders hold up to eight at a time |
 | decoding and encoding | 5 s by the table below | nobody waits longer for a tool to begin |
 | packets in a file | 500,000 | each costs time, however few bytes it has |
+| pixels of a clip in which an object is followed | 4,000 million in all frames | every frame is painted and encoded |
 
 How much work it is, and in which form a video is encoded so that the work stays within the limit, follows from speeds
 measured on one core of a small server, in single-threaded code; pixels are counted over all frames.
@@ -36,6 +37,7 @@ __all__ = [
     "check_packet_count",
     "check_sound_effort",
     "check_stream_count",
+    "check_track_pixels",
     "check_upload_size",
     "choose_encoder_settings",
     "max_probe_frames",
@@ -53,6 +55,7 @@ _QUALITY_SECONDS = 3.0  # seconds; where veryfast would take longer, ultrafast i
 _LARGE_PIXELS, _SMALL_PIXELS = 1920 * 1080, 1280 * 720  # pixels of a frame; no model works at more than the first
 _MIN_PROBE_FRAMES, _MAX_PROBE_FRAMES = 8, 2000  # frames that are decoded to prove that a video can be decoded
 _SOUND_SECONDS, _SOUND_RATE = 110.0, 96_000  # seconds of sound encoded a second, at so many samples a second
+_TRACK_PIXELS = 4_000_000_000  # of all frames of a clip in which an object is followed: about ten minutes of work
 _SMALLER_HINT = "Give a smaller version of the video."
 _SHORTER_HINT = "Give a shorter piece."
 
@@ -102,6 +105,14 @@ def check_frame_size(width: int, height: int, limits: VideoLimits) -> None:
             f"A frame of the video has {width * height / 1e6:.1f} megapixels; at most {limits.megapixels} are read."
         )
         raise TooLarge(message, hint=_SMALLER_HINT)
+
+
+def check_track_pixels(width: int, height: int, frames: int) -> None:
+    """Raise `TooLarge` for a clip whose masks would take too long to become films: before anything is paid for."""
+    if width * height * frames > _TRACK_PIXELS:
+        most = _TRACK_PIXELS // (width * height)
+        message = f"The clip has {frames} frames of {width} x {height} pixels; at most {most} of that size are taken."
+        raise TooLarge(message, hint="Give a shorter piece, or a smaller version.")
 
 
 def check_frame_memory(width: int, height: int, bits: int, codec: str) -> None:

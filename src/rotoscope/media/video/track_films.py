@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rotoscope.errors import TooLarge
 from rotoscope.media.video.frames import is_hidden_frame, upright_picture
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, VideoLimits
 from rotoscope.media.video.opening import import_av, open_clip
@@ -50,7 +49,6 @@ MASK_QUALITIES: Sequence[dict[str, str]] = (
 """x264's settings for a mask film, tried in this order."""
 _OVERLAY_QUALITY = {"preset": "veryfast", "crf": "20"}
 _DARK, _BRIGHT = 110, 146  # of 255: luma between these is too near to every reader's threshold
-_MAX_PIXELS = 4_000_000_000  # of all frames of a clip together: about three minutes of work
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +75,20 @@ class ClipFrame:
 def read_clip_frames(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> Iterator[ClipFrame]:
     """The shown frames of a clip, one after the other.
 
+    Args:
+        path: a clip that was admitted, and so is not too large (`media.video.limits.check_track_pixels`).
+        limits: for opening it.
+
     Raises:
         InvalidInput: as for `probe_video`, while the frames are read.
-        TooLarge: the frames have more pixels than are worked on.
     """
     with open_clip(path, "video", limits) as clip:
-        pictures, pixels = video_stream_of(clip), 0
+        pictures = video_stream_of(clip)
         unit = pictures.time_base or Fraction(1, 90_000)
         for packet in clip.container.demux(pictures):
             for frame in pictures.decode(packet):
                 if is_hidden_frame(frame):
                     continue
-                pixels += frame.width * frame.height
-                if pixels > _MAX_PIXELS:
-                    raise TooLarge("The clip has too many pixels to be painted.", hint="Give a shorter or smaller one.")
                 yield ClipFrame(upright_picture(frame, clip.aspect), FrameClock(max(frame.pts or 0, 0), unit))
 
 

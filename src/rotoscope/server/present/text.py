@@ -26,6 +26,7 @@ __all__ = ["error_answer", "list_answer", "result_answer", "upload_answer", "wit
 
 _FAILURES = frozenset({"failed", "needs_review"})
 _ERROR_LENGTH = 2000
+_TEXT_FRAMES = 8
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
 _BACKGROUND_NOTE = (
     "It goes on by itself, also when a call is given up or after a reconnect; only cancel_job stops it. If you cannot "
@@ -163,7 +164,7 @@ def _video_lines(result: AnyResult) -> list[str]:
     lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
     if result.mask is not None:
         lines.append(f"mask film, white is the object: {_film_facts(result.mask)}, {_media_location(result.mask)}")
-        lines += [_frame_line(one) for one in result.frames if one.mask is not None]
+        lines += [_frame_line(one) for one in [*result.frames[:-1][:: _frame_step(result)], *result.frames[-1:]]]
     if result.video is not None:
         lines.append(f"video: {_film_facts(result.video)}, {_media_location(result.video)}")
     pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
@@ -173,6 +174,11 @@ def _video_lines(result: AnyResult) -> list[str]:
 def _film_facts(film: VideoFile) -> str:
     sound = "with sound" if film.has_audio else "silent"
     return f"{film.width}x{film.height}, {film.duration_seconds:.2f} s, {film.frame_rate:g} frames a second, {sound}"
+
+
+def _frame_step(result: AnyResult) -> int:
+    """Every how manieth frame is in the text; the structured result has more."""
+    return max(len(result.frames) // _TEXT_FRAMES, 1)
 
 
 def _frame_line(one: FrameMask) -> str:

@@ -149,15 +149,21 @@ def _with_masks(result: AnyResult, shown: int) -> AnyResult:
 
 
 def _with_frames(result: AnyResult, shown: int) -> dict[str, object]:
-    """So many frames of a clip: those whose mask is a picture first, in order, then some that are evenly spread."""
+    """So many frames of a clip, evenly spread; a picture has the first and that of the prompt alone."""
     total = len(result.frames)
     if shown >= total:
         return {}
-    pictured = [one.frame for one in result.frames if one.mask is not None]
-    spread = [result.frames[place * total // max(shown, 1)].frame for place in range(shown)]
-    kept = set(list(dict.fromkeys([*pictured, *spread]))[:shown])
-    note = f"Only {shown} of {total} frames are listed: coco and job://{result.job_id} hold all."
-    frames = [one for one in result.frames if one.frame in kept]
+    note = (
+        f"Only {shown} of {total} frames are listed: coco and job://{result.job_id} hold all; "
+        f"job://{result.job_id}/frame/N is a picture."
+    )
+    places = {place * (total - 1) // max(shown - 1, 1) for place in range(shown)}
+    asked = (0, result.request.get("frame", 0))
+    frames = [
+        one if one.frame in asked else one.model_copy(update={"mask": None})
+        for place, one in enumerate(result.frames)
+        if place in places
+    ]
     return {"frames": frames, "warnings": [note, *result.warnings]}
 
 

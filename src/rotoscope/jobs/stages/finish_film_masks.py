@@ -1,6 +1,7 @@
 """The masks of a clip as a model gave them, brought to the clip's size and number of frames, one frame after the other.
 
-They come as a film, or as run lengths by frame. Both can be read twice: a mask film that was not exact is written anew.
+They come as a film, or as run lengths by frame. Both can be read twice, because a mask film that was not exact is
+written again.
 """
 
 import json
@@ -24,7 +25,7 @@ FrameMasks = Sequence["tuple[int, Mask]"]
 """The objects in a frame: the number by which each is followed, and its mask of the clip's size."""
 
 _MAX_EXTRA_FRAMES = 2  # frames by which counts may differ because a decoder drops or repeats some at an end
-_CHECKED_FRAMES = 200  # frames of a mask film by which it is told how it selects
+_CHECKED_FRAMES = 200  # frames of a mask film by which is found how it selects
 _PAID_HINT = "The run was probably charged; the file is kept and listed under files."
 
 
