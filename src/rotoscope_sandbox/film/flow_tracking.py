@@ -8,14 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rotoscope_sandbox.film.frame_flow import FLOW_SIDE, FrameFlow
 from rotoscope_sandbox.vision.net_masks import overlap
 from rotoscope_sandbox.vision.object_net import ObjectNet
 from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, Plane, box_slices
 
 __all__ = ["FlowTracker"]
-
-_FLOW_SIDE = 480
-"""Longer side in pixels at which flow is computed: it takes most of the time of a step."""
 
 _HALF = 0.5
 """A pixel of the soft mask (0 to 1) from here on belongs to the object."""
@@ -104,32 +102,19 @@ class FlowTracker:
 
     def __init__(self, frame: Frame, mask: Mask, net: ObjectNet | None = None) -> None:
         self._shape = mask.shape
-        scale = min(1.0, _FLOW_SIDE / max(mask.shape))
-        self._size = max(16, round(mask.shape[1] * scale)), max(16, round(mask.shape[0] * scale))
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        small = self._shrink(frame)
-        self._grey = _to_grey(small)
-        self._soft = np.asarray(
-            cv2.resize(mask.astype(np.float32), self._size, interpolation=cv2.INTER_AREA), np.float32
-        )
-        columns, rows = np.meshgrid(np.arange(self._size[0]), np.arange(self._size[1]))
-        self._x, self._y = columns.astype(np.float32), rows.astype(np.float32)
+        self._flow = FrameFlow(frame)
+        whole = mask.astype(np.float32)
+        self._soft = np.asarray(cv2.resize(whole, self._flow.size, interpolation=cv2.INTER_AREA), np.float32)
         self._object_colours, self._other_colours = (np.ones(_BINS**3, np.float32) for _ in range(2))
-        self._strokes = [max(3, round(side * max(self._size) / _FLOW_SIDE)) for side in (_TRAIL, _GAP)]
-        self._update_colours(small, 1.0)
+        self._strokes = [max(3, round(side * max(self._flow.size) / FLOW_SIDE)) for side in (_TRAIL, _GAP)]
+        self._update_colours(self._flow.shrink(frame), 1.0)
         knows = net is not None and overlap(_find_around(net, frame, mask) > _HALF, mask) >= _KNOWN
         self._net = net if knows else None
 
     def next_mask(self, frame: Frame) -> Mask:
         """Where the object is in the next frame; the mask may end empty when the object leaves."""
-        small = self._shrink(frame)
-        grey = _to_grey(small)
-        # From every pixel of the new frame to where it was in the last one.
-        flow = self._flow.calc(grey, self._grey, None)  # type: ignore[call-overload]  # None: no first guess
-        back = np.asarray(flow, np.float32)
-        x, y = self._x + back[..., 0], self._y + back[..., 1]
-        warped = np.asarray(cv2.remap(self._soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-        self._soft, self._grey = self._correct_by_colours(warped, small), grey
+        small = self._flow.shrink(frame)
+        self._soft = self._correct_by_colours(self._flow.advance(small).carry(self._soft), small)
         self._update_colours(small, _LEARNING_RATE)
         mask = self._full_size_mask()
         if self._net is None or not mask.any():
@@ -137,15 +122,12 @@ class FlowTracker:
         found = _find_around(self._net, frame, mask)
         if not _may_correct(found > _HALF, mask):
             return mask
-        shrunk = cv2.resize(found, self._size, interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(found, self._flow.size, interpolation=cv2.INTER_AREA)
         self._soft = np.asarray((1 - _NET_WEIGHT) * self._soft + _NET_WEIGHT * shrunk, np.float32)
         return self._full_size_mask()
 
     def _full_size_mask(self) -> Mask:
         return np.asarray(cv2.resize(self._soft, self._shape[::-1], interpolation=cv2.INTER_CUBIC) > _HALF)
-
-    def _shrink(self, frame: Frame) -> Frame:
-        return np.asarray(cv2.resize(np.ascontiguousarray(frame), self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _correct_by_colours(self, warped: Plane, small: Frame) -> Plane:
         """The new soft mask: the warped one, crisp again; near its outline pixels join the side of their colours."""
@@ -182,10 +164,6 @@ def _find_around(net: ObjectNet, frame: Frame, mask: Mask) -> Plane:
 def _may_correct(found: Mask, mask: Mask) -> bool:
     growth = int(np.count_nonzero(found)) / int(np.count_nonzero(mask))
     return overlap(found, mask) >= _BELIEVED and 1 / _MOST_GROWTH < growth < _MOST_GROWTH
-
-
-def _to_grey(small: Frame) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _colour_bins(small: Frame) -> NDArray[np.intp]:

@@ -62,7 +62,7 @@ def add_outputs(model: bytes, names: Sequence[str]) -> bytes:
 
 
 def _is_sum(node: memoryview) -> bool:
-    return any(field.number == _NODE_OPERATOR and field.value == b"Add" for field in _read_fields(node))
+    return any(field.number == _NODE_OPERATOR and bytes(field.value) == b"Add" for field in _read_fields(node))
 
 
 def _output_name(node: memoryview) -> str:
