@@ -16,6 +16,7 @@ import numpy as np
 from rotoscope_sandbox.film.frame_flow import FrameFlow
 from rotoscope_sandbox.film.object_features import VIEW_SIDE, CropView, Window, view_crop
 from rotoscope_sandbox.film.object_memory import ObjectMemory
+from rotoscope_sandbox.film.object_motion import weigh_motion
 from rotoscope_sandbox.film.view_masks import draw_mask, find_like_part
 from rotoscope_sandbox.vision.object_net import ObjectNet
 from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, Plane, box_slices
@@ -104,7 +105,10 @@ class FeatureTracker:
     def next_mask(self, frame: Frame) -> Mask:
         """Where the object is in the next frame; empty where it is not to be seen."""
         step = self._flow.advance(self._flow.shrink(frame))
-        found = None if self._frames_lost else self._segment(frame, step.carry(self._soft), self._flow.trust(step))
+        found = None
+        if not self._frames_lost:
+            carried, trust = step.carry(self._soft), self._flow.trust(step)
+            found = self._segment(frame, carried, trust, trust * weigh_motion(step.back, carried))
         if found is None or self._is_doubtful(found):
             found = self._find_again(frame, found)
         mask = np.zeros(self._shape, np.bool_)
@@ -129,13 +133,13 @@ class FeatureTracker:
         right, bottom = int(np.ceil(min(columns, x + wide))), int(np.ceil(min(rows, y + high)))
         return Window(PixelBox(left, top, right, bottom), self._flow.scale)
 
-    def _segment(self, frame: Frame, carried: Plane, trust: Plane) -> _Segmented:
-        """The object near where the carried mask (a working plane) has it; the box becomes that one's."""
+    def _segment(self, frame: Frame, carried: Plane, trust: Plane, motion: Plane) -> _Segmented:
+        """The object near where the carried mask has it; the box becomes that one's. All are working planes."""
         if (held := carried > _HALF).any():
             self._box = self._scale_box(PixelBox.around(held))
         view = view_crop(self._net, frame, self._window(self._box, _MARGIN))
         scores = self._memory.score(view)
-        soft = draw_mask(view, scores, view.window.cut(carried), view.window.cut(trust))
+        soft = draw_mask(view, scores, *map(view.window.cut, (carried, trust, motion)))
         inside = cv2.resize(scores, (VIEW_SIDE, VIEW_SIDE), interpolation=cv2.INTER_LINEAR)[soft > _HALF]
         box = view.window.box
         part = np.asarray(cv2.resize(soft, (box.width, box.height), interpolation=cv2.INTER_CUBIC) > _HALF)
@@ -158,7 +162,7 @@ class FeatureTracker:
         if like is not None:
             self._frames_lost = 0
             carried = view.window.paste(like, self._soft.shape)
-            return self._segment(frame, carried, np.ones_like(carried))
+            return self._segment(frame, carried, np.ones_like(carried), np.zeros_like(carried))
         if found is not None and found.area >= _GONE_SHARE * self._usual_area:
             return found
         self._frames_lost += 1

@@ -20,7 +20,7 @@ __all__ = ["ObjectMemory"]
 _FIRST_SHARE = 0.5
 """Weight of the first frame beside all later ones."""
 
-_LEARNING_RATE = 0.1
+_LEARNING_RATE = 0.05
 """Share of each new frame in the later ones."""
 
 _RIDGE = 3e-3

@@ -15,11 +15,14 @@ __all__ = ["draw_mask", "find_like_part"]
 _HALF = 0.5
 _SIZE = VIEW_SIDE, VIEW_SIDE
 
-_SCORE_WEIGHT, _MOST_SCORE = 2.2, 1.5
+_SCORE_WEIGHT, _MOST_SCORE = 2.8, 1.5
 """Log odds for a score of 1, and the score that counts at most."""
 
 _CARRIED_WEIGHT, _CARRIED_BLUR = 0.9, 2.0
 """Of the carried mask: its weight, and its blur in pixels of the view."""
+
+_MOTION_WEIGHT = 0.3
+"""Of the motion."""
 
 _LEAST_DOUBT = 0.02
 """The least probability that a pixel is not what a mask says of it."""
@@ -45,7 +48,7 @@ _LEAST_FOUND, _MOST_FOUND = 0.15, 4.0
 """Area of such a part, as a share of the usual area."""
 
 
-def draw_mask(view: CropView, scores: Plane, carried: Plane, trust: Plane) -> Plane:
+def draw_mask(view: CropView, scores: Plane, carried: Plane, trust: Plane, motion: Plane) -> Plane:
     """How probably each pixel of the view is the object, 0 to 1.
 
     Args:
@@ -53,10 +56,12 @@ def draw_mask(view: CropView, scores: Plane, carried: Plane, trust: Plane) -> Pl
         scores: of the grid's cells, about 1 for the object and -1 for what is around it.
         carried: the mask that flow carries here, 0 to 1.
         trust: how far that is to be believed, 0 to 1.
+        motion: the log odds of each pixel's motion.
     """
     fine = cv2.resize(scores, _SIZE, interpolation=cv2.INTER_CUBIC)
     blurred = np.asarray(cv2.GaussianBlur(carried, (0, 0), _CARRIED_BLUR), np.float32)
-    odds = _SCORE_WEIGHT * np.clip(fine, -_MOST_SCORE, _MOST_SCORE) + _CARRIED_WEIGHT * trust * _log_odds(blurred)
+    odds = _SCORE_WEIGHT * np.clip(fine, -_MOST_SCORE, _MOST_SCORE) + _MOTION_WEIGHT * motion
+    odds += _CARRIED_WEIGHT * trust * _log_odds(blurred)
     if (held := carried > _HALF).any():
         odds += _weigh_place(held) + _weigh_salience(view.salient, held)
     probable = 1 / (1 + np.exp(-np.clip(odds, -_MOST_ODDS, _MOST_ODDS)))
