@@ -51,7 +51,7 @@ _SHARPEN = 1.6
 _REMEMBERED = 15
 """Frames whose masks give the usual area and size, their median."""
 
-_LOST_SHARE, _GONE_SHARE = 0.2, 0.02
+_LOST_SHARE, _GONE_SHARE = 0.35, 0.02
 """Shares of the usual area: the object is looked for below the first, and out of sight below the second, where it is
 not found.
 """
@@ -60,7 +60,11 @@ _LOST_SCORE = -0.1
 """Mean score below which it is looked for."""
 
 _LEARNT_SCORE, _LEARNT_PIXELS = 0.2, 20
-"""Mean score, and pixels of the view, above which the memory learns from a frame."""
+"""Mean score, and pixels of the view, above which a mask is learnt from and its size remembered."""
+
+_LEARNT_SHARE, _MOST_LEARNT_SHARE = 0.35, 2.5
+"""Shares of the usual area between which it is: what is much smaller or larger at once is not the whole object, or more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,8 @@ class FeatureTracker:
         """What the next frame begins with."""
         soft = found.view.window.paste(found.soft, self._soft.shape)
         self._soft = np.clip((soft - _HALF) * np.float32(_SHARPEN) + np.float32(_HALF), 0, 1)
-        if found.score > _LEARNT_SCORE and np.count_nonzero(found.soft > _HALF) > _LEARNT_PIXELS:
+        is_usual = _LEARNT_SHARE < found.area / self._usual_area < _MOST_LEARNT_SHARE
+        if is_usual and found.score > _LEARNT_SCORE and np.count_nonzero(found.soft > _HALF) > _LEARNT_PIXELS:
             self._memory.learn(found.view, found.soft)
             box = PixelBox.around(found.part)
             self._sizes.append((found.area, box.width, box.height))
