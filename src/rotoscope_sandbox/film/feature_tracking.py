@@ -63,7 +63,8 @@ _LEARNT_SCORE, _LEARNT_PIXELS = 0.2, 20
 """Mean score, and pixels of the view, above which a mask is learnt from and its size remembered."""
 
 _LEARNT_SHARE, _MOST_LEARNT_SHARE = 0.35, 2.5
-"""Shares of the usual area between which it is: what is much smaller or larger at once is not the whole object, or more.
+"""Shares of the usual area between which it is: what is much smaller is not the whole object, what is much larger more
+than it.
 """
 
 
