@@ -132,6 +132,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/box_mask.py
 	$(BIN)/python bench/film.py
 	$(BIN)/python bench/tracking.py
+	$(BIN)/python bench/track_video.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/many_masks.py
 	$(BIN)/python bench/hostile.py
