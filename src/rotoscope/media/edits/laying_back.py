@@ -1,0 +1,170 @@
+"""The original laid back outside of an edit's mask: a new film with the edit's frames and times, at the original's size.
+
+Inside of the mask every pixel is the model's; over a few pixels outside of it the edit passes into the original. Frames
+are laid together as they are stored for an encoder (Y, Cb, Cr in 4:2:0), so that the original's pixels are not converted,
+only encoded once more.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rotoscope.media.edits.films import FilmShape
+from rotoscope.media.edits.measuring import FilmPair, FramePair, read_pairs
+from rotoscope.media.edits.pairing import Region
+from rotoscope.media.video.frames import rotate_upright
+from rotoscope.media.video.opening import import_av
+from rotoscope.media.video.remux import add_picture_track, open_output, remove_on_failure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+    from rotoscope.media.image.masks import Mask
+
+    Pixels = NDArray[np.uint8]
+    Shares = NDArray[np.float32]
+
+__all__ = ["lay_original_back"]
+
+_FEATHER = 3.0  # pixels outside of the mask, for each 854 along the original's longer side
+_FEATHER_SIDE = 854
+_FAST_PIXELS = 1920 * 1080  # of a larger frame the quicker preset is used, which takes less memory
+
+
+def lay_original_back(films: FilmPair, target: Path, crf: int) -> int:
+    """Write the film. Frames that show none of the original stay the model's.
+
+    Args:
+        films: the edit, its original and the mask of every frame.
+        target: where to write an MP4 without sound; nothing is left there when this fails.
+        crf: of x264; lower is better.
+
+    Returns:
+        How many frames stay the model's.
+
+    Raises:
+        InvalidInput: a file is broken.
+        TooLarge: it takes too much memory or time.
+        StorageFailed: the target cannot be written.
+    """
+    shape, edit = films.shapes
+    size = shape.size[0] - shape.size[0] % 2, shape.size[1] - shape.size[1] % 2
+    rate = Fraction(edit.facts.frame_rate).limit_denominator(1001)
+    preset = "veryfast" if size[0] * size[1] <= _FAST_PIXELS else "ultrafast"
+    layers, track, left = _Layers(size, films.pairing.region), None, 0
+    with remove_on_failure(target), open_output(target, "mp4") as into:
+        for pair in read_pairs(films):
+            frame = layers.lay_together(pair)
+            if track is None:
+                track = add_picture_track(into, size, rate, crf=crf, preset=preset, like=frame)
+            left += pair.original is None
+            frame.pts, frame.time_base = _time_of(pair, edit), edit.unit
+            into.mux(track.encode(frame))
+        if track is not None:
+            into.mux(track.encode(None))
+    return left
+
+
+def _time_of(pair: FramePair, edit: FilmShape) -> int:
+    """When a frame of the edit begins, from the first one, in the units of its film."""
+    return edit.stamps[pair.number] - edit.stamps[0]
+
+
+@dataclass(slots=True)
+class _Layers:
+    """Lays frames together.
+
+    Attributes:
+        size: width and height of the new frames in pixels, both even.
+        region: the part of the original that the edit shows.
+        form: the colour space of the original, once it is known.
+    """
+
+    size: tuple[int, int]
+    region: Region
+    form: "VideoFrame | None" = None
+
+    def lay_together(self, pair: FramePair) -> "VideoFrame":
+        """A new frame, in the colour space of the original."""
+        av = import_av()
+        if pair.original is None or pair.mask is None:
+            planes = self._edit_planes(pair, Region(0, 0, *self.size))
+        else:
+            self.form = pair.original[0]
+            planes = _planes_of(pair.original[0], self.size)
+            place = self._place()
+            shares = _edit_shares(pair.mask[: self.size[1], : self.size[0]], self.size)
+            _mix_planes(planes, self._edit_planes(pair, place), shares, place)
+        width, height = self.size
+        import numpy as np
+
+        stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
+        made: VideoFrame = av.VideoFrame.from_ndarray(stacked, format="yuv420p")
+        if self.form is not None:
+            made.colorspace, made.color_primaries = self.form.colorspace, self.form.color_primaries
+            made.color_trc = self.form.color_trc
+        return made
+
+    def _place(self) -> Region:
+        """The region, cut to the even size."""
+        region = self.region
+        width, height = min(region.width, self.size[0] - region.left), min(region.height, self.size[1] - region.top)
+        return Region(region.left, region.top, width - width % 2, height - height % 2)
+
+    def _edit_planes(self, pair: FramePair, place: Region) -> "list[Pixels]":
+        form = self.form.colorspace if self.form is not None else None
+        return _planes_of(pair.edit[0], (place.width, place.height), form)
+
+
+def _planes_of(frame: "VideoFrame", size: tuple[int, int], colorspace: int | None = None) -> "list[Pixels]":
+    """Y, Cb and Cr of a frame, upright and of a size, in 4:2:0 and limited range; in a colour space, or its own."""
+    import numpy as np
+    from PIL import Image
+
+    turned = np.asarray(rotate_upright(Image.new("L", (2, 1)), frame)).shape == (2, 1)
+    width, height = (size[1], size[0]) if turned else size
+    stored = frame.reformat(
+        width,
+        height,
+        "yuv420p",
+        src_colorspace=frame.colorspace,
+        dst_colorspace=frame.colorspace if colorspace is None else colorspace,
+        threads=1,
+    ).to_ndarray()
+    flat, count = stored.reshape(-1), width * height
+    parts = (
+        flat[:count].reshape(height, width),
+        *(flat[start : start + count // 4].reshape(height // 2, width // 2) for start in (count, count + count // 4)),
+    )
+    return [np.array(rotate_upright(Image.fromarray(part), frame)) for part in parts]
+
+
+def _edit_shares(mask: "Mask", size: tuple[int, int]) -> "Shares":
+    """How much of each pixel is the edit's, 0 to 1: all inside of the mask, less and less over the feather."""
+    import cv2
+    import numpy as np
+
+    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+    feather = _FEATHER * max(max(size) / _FEATHER_SIDE, 1.0)
+    return np.clip(1 - away / np.float32(feather + 1), 0, 1).astype(np.float32)
+
+
+def _mix_planes(planes: "list[Pixels]", edit: "list[Pixels]", shares: "Shares", place: Region) -> None:
+    """Lay an edit into the planes of an original at a place, by its shares of all pixels."""
+    import cv2
+    import numpy as np
+
+    part = shares[place.top : place.top + place.height, place.left : place.left + place.width]
+    for number, (plane, laid) in enumerate(zip(planes, edit, strict=True)):
+        step = 2 if number else 1
+        weight = cv2.resize(part, (laid.shape[1], laid.shape[0]), interpolation=cv2.INTER_AREA) if number else part
+        rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
+        if not rows.size:
+            continue
+        box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        at = plane[place.top // step :, place.left // step :][box]
+        mixed = at + (laid[box].astype(np.float32) - at) * weight[box]
+        at[...] = np.asarray(mixed + np.float32(0.5), np.uint8)
