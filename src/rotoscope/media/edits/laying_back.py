@@ -1,8 +1,8 @@
-"""The original laid back outside of an edit's mask: a new film with the edit's frames and times, at the original's size.
+"""The original laid back outside of an edit's mask: a new film with the edit's frames, at the original's size.
 
 Inside of the mask every pixel is the model's; over a few pixels outside of it the edit passes into the original. Frames
-are laid together as they are stored for an encoder (Y, Cb, Cr in 4:2:0), so that the original's pixels are not converted,
-only encoded once more.
+are laid together as they are stored for an encoder (Y, Cb, Cr in 4:2:0), so that the original's pixels are encoded once
+more and not converted.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _FEATHER_SIDE = 854
 _FAST_PIXELS = 1920 * 1080  # of a larger frame the quicker preset is used, which takes less memory
 
 
-def lay_original_back(films: FilmPair, target: Path, crf: int) -> int:
+def lay_original_back(films: FilmPair, target: Path, crf: int) -> list[int]:
     """Write the film. Frames that show none of the original stay the model's.
 
     Args:
@@ -43,7 +43,7 @@ def lay_original_back(films: FilmPair, target: Path, crf: int) -> int:
         crf: of x264; lower is better.
 
     Returns:
-        How many frames stay the model's.
+        The numbers of the edit's frames that were written; those that are broken are left out.
 
     Raises:
         InvalidInput: a file is broken.
@@ -54,18 +54,18 @@ def lay_original_back(films: FilmPair, target: Path, crf: int) -> int:
     size = shape.size[0] - shape.size[0] % 2, shape.size[1] - shape.size[1] % 2
     rate = Fraction(edit.facts.frame_rate).limit_denominator(1001)
     preset = "veryfast" if size[0] * size[1] <= _FAST_PIXELS else "ultrafast"
-    layers, track, left = _Layers(size, films.pairing.region), None, 0
+    layers, track, written = _Layers(size, films.pairing.region), None, list[int]()
     with remove_on_failure(target), open_output(target, "mp4") as into:
         for pair in read_pairs(films):
             frame = layers.lay_together(pair)
             if track is None:
                 track = add_picture_track(into, size, rate, crf=crf, preset=preset, like=frame)
-            left += pair.original is None
+            written.append(pair.number)
             frame.pts, frame.time_base = _time_of(pair, edit), edit.unit
             into.mux(track.encode(frame))
         if track is not None:
             into.mux(track.encode(None))
-    return left
+    return written
 
 
 def _time_of(pair: FramePair, edit: FilmShape) -> int:

@@ -2,12 +2,12 @@
 
 A pixel counts as changed when the two frames, each made even over 5 x 5 pixels, differ by more than 12 of 255 in
 brightness or in one of the two colour differences (Y, Cr, Cb of full range). The limit is fixed and not taken from the
-clip: a model that changes everything a little would set its own limit. Frames are compared at the smaller of both sizes,
-at most 854 pixels along the longer side, which also evens out what encoders do.
+clip: a model that changes everything a little would set its own limit. Frames are compared at the smaller of both
+sizes, at most 854 pixels along the longer side, which also evens out what encoders do.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from math import log10
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["MaskedChange", "compared_size", "measure_change", "read_pairs"]
+__all__ = ["FilmPair", "FramePair", "MaskedChange", "compared_size", "measure_change", "read_pairs"]
 
 MAX_COMPARED = 400
 """Frames that are compared at most: of a longer film, each second, third and so on."""
