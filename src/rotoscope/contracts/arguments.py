@@ -217,6 +217,7 @@ class EditVideoWithMask(Arguments):
     sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5.")] = None
     sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++ or euler.")] = None
     sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5.")] = None
+    keep_outside: Annotated[Flag, Field(description="Needs mask video.")] = False
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
     model: ModelId = None

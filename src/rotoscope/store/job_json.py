@@ -248,14 +248,16 @@ def _read_held(data: Json) -> tuple[HeldFile, ...]:
 def _result_to_json(result: MeasuredResult) -> dict[str, Json]:
     masks: list[Json] = [dict(mask) for mask in result.masks]
     segments: list[Json] = [dict(segment) for segment in result.segments]
-    return {"result": {"text": result.text, "masks": masks, "segments": segments}}
+    changes: dict[str, Json] = {"changes": dict(result.changes)} if result.changes is not None else {}
+    return {"result": {"text": result.text, "masks": masks, "segments": segments, **changes}}
 
 
 def _read_result(data: Json) -> MeasuredResult | None:
     known = _object(data)
     if not isinstance(data, dict):
         return None
-    return MeasuredResult(_text(known.get("text")), _objects(known.get("masks")), _objects(known.get("segments")))
+    masks, segments, changes = _objects(known.get("masks")), _objects(known.get("segments")), known.get("changes")
+    return MeasuredResult(_text(known.get("text")), masks, segments, changes if isinstance(changes, dict) else None)
 
 
 def _object(value: Json) -> dict[str, Json]:

@@ -315,7 +315,9 @@ def _build_new_job(
     shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
     provider = planned.call.provider
     driver = SANDBOX_KEY if sandbox else access.driver_key(provider)
-    how = {"driver": driver, "overlay": asked.get("overlay")}
+    how: dict[str, Json] = {"driver": driver, "overlay": asked.get("overlay")}
+    if asked.get("keep_outside"):  # named only where it is, so that the keys of older versions stay
+        how["keep_outside"] = True
     key, quote = request_and_price_keys(principal, manifest, planned, how)
     account = None if sandbox else access.account_fingerprint(provider)
     where = (manifest.tool, manifest.id, provider, principal, sandbox)

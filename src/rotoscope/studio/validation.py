@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage
-from rotoscope.errors import InvalidInput
+from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.edit_masks import fit_mask
+from rotoscope.media.edits.limits import LARGEST_LAYING_BACK
 from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
@@ -94,13 +95,15 @@ async def admit_media(
         _check_item_count(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
         kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
-        # A mask that is sent the other way round must be read, wherever it is.
-        passed = pass_urls and field.polarity == "white"
+        # A mask that is sent the other way round must be read, wherever it is, and so must films that are laid together.
+        passed = pass_urls and field.polarity == "white" and not asked.get("keep_outside")
         media[field.argument] = [
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)
             for one in listed
         ]
         many[field.argument] = field.many
+    if asked.get("keep_outside"):
+        _check_laying_back(manifest, media)
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
     notes += [*_sound_notes(manifest, media), *await _fit_masks(intake, manifest, media)]
     chosen, more = _arguments_for_video(manifest, asked, media)
@@ -143,8 +146,8 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     if not sounds or manifest.outputs.sound:
         return []
     if manifest.outputs.sound is None:
-        return ["The clip has sound; whether the result will have any is not known."]
-    return ["The clip has sound; the result will have none."]
+        return ["The clip has sound: where the model gives none, the clip's own is put back at equal speed."]
+    return ["The clip has sound and the model gives none: the clip's own is put back, if the result has its speed."]
 
 
 async def _fit_masks(intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]]) -> list[str]:
@@ -184,6 +187,24 @@ def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> 
         f"{manifest.id} takes a mask picture, and {argument!r} is a film.",
         hint="Give a mask of the first frame, or leave out the model.",
     )
+
+
+def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> None:
+    """The original is laid back frame by frame, so the mask of every frame must be known, and the work bounded."""
+    masks, films = media.get("mask", ()), media.get("video", ())
+    if any(mask.frames is None for mask in masks):
+        raise InvalidInput(
+            "keep_outside needs a mask film: a picture is the mask of the first frame alone.",
+            hint="Give a film that is white where each frame is to be edited, or leave keep_outside out.",
+        )
+    most = _max_edited_frames(manifest)
+    for film in films:
+        pixels = (film.width or 0) * (film.height or 0) * min(film.frames or most, most)
+        if pixels > LARGEST_LAYING_BACK:
+            raise TooLarge(
+                f"The video ({film.width}x{film.height}) is too large for keep_outside.",
+                hint="Give a smaller or shorter video, or leave keep_outside out.",
+            )
 
 
 def _max_edited_frames(manifest: Manifest) -> int:

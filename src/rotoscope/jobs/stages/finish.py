@@ -16,6 +16,7 @@ from rotoscope.errors import OutputLost, UserMistake, WorkerLost
 from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.given_files import open_given_file, picture_name
 from rotoscope.jobs.outputs import read_job_output
+from rotoscope.jobs.stages.finish_edit import finish_edit
 from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
 from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
@@ -101,6 +102,8 @@ async def _process_outputs(
 ) -> FinishResult:
     if found.video is not None:
         path = await _open_output(context, raw[0], files)
+        if job.tool == "edit_video_with_mask":
+            return await finish_edit(context, job, raw[0], path, stem, files)
         return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
     picture = await open_given_file(context, job.plan.picture or "", stem, files)
     work = MaskWork(

@@ -1,8 +1,8 @@
 """The last stage of an edit: prove what it has changed, lay the original back where that was asked, carry sound over.
 
-Films are measured and written in worker processes, each step in a call of its own: what one cannot read or finish costs a
-warning, and the model's film stays the result. A film that is written here is made of stored files alone and always in the
-same way, so a stage that is repeated gives the same bytes.
+Films are measured and written in worker processes, each step in a call of its own: what one cannot read or finish costs
+a warning, and the model's film stays the result. A film that is written here is made of stored files alone and always in
+the same way, so a stage that is repeated gives the same bytes.
 """
 
 import logging
@@ -96,7 +96,7 @@ async def _run(context: JobContext, what: str, step: Callable[..., EditProof], *
         except RotoscopeError as error:
             reason = error.message
             break
-        except Exception:  # a stranger's film has found a fault of ours
+        except Exception:  # noqa: BLE001 - a stranger's film has found a fault of ours
             _log.exception("an edit could not be examined")
             reason = "of a fault in rotoscope."
             break
@@ -105,7 +105,7 @@ async def _run(context: JobContext, what: str, step: Callable[..., EditProof], *
 
 @dataclass(frozen=True, slots=True)
 class _EditInputs:
-    """The links of an edit's film and mask, whether black is selected in that, and how many frames were to be edited."""
+    """The links of an edit's film and mask, whether that selects black, and how many frames were to be edited."""
 
     film: str
     mask: str

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotoscope.errors import InvalidInput
+from rotoscope.media.edits.limits import MAX_FRAMES
 from rotoscope.media.video.frames import is_hidden_frame, is_hidden_packet, rotate_upright, square_pixel_size
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_packet_count
 from rotoscope.media.video.opening import OpenClip, open_clip
@@ -187,16 +188,13 @@ class MaskReader:
         if self._greys is None:
             from rotoscope.media.video.mask_videos import read_grey_frames
 
-            self._greys = read_grey_frames(self._mask.path, _MOST_MASK_FRAMES)
+            self._greys = read_grey_frames(self._mask.path, MAX_FRAMES)
         grey = None
         while self._at < wanted and (following := next(self._greys, None)) is not None:
             grey, self._at = following, self._at + 1
         if grey is not None:
             self._held = _fit((grey >= _SELECTED) != self._mask.is_inverted, self._size)
         return self._held
-
-
-_MOST_MASK_FRAMES = 2_000  # frames of a mask film that are decoded
 
 
 def _mask_numbers(mask: GivenMask, film: FilmShape) -> Callable[[int], int]:

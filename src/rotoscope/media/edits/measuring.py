@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotoscope.media.edits.films import FilmShape, FrameReader, GivenMask, MaskReader, picture_of
-from rotoscope.media.edits.pairing import MAX_FRAMES, Pairing, Region
+from rotoscope.media.edits.limits import MAX_FRAMES
+from rotoscope.media.edits.pairing import Pairing, Region
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,9 +1,9 @@
 """Which frame of the original each frame of an edit shows, and which part of the picture.
 
 Models work at sizes and frame rates of their own, and no document says what each does with a film that is larger,
-quicker or longer. Both are found from the films: the ways that there are, are tried on some frames, and the one with the
-smallest difference is taken. Where that is not clearly smaller, frames are paired by their times, and the whole picture is
-taken.
+quicker or longer. Both are found from the films: the ways that there are, are tried on some frames, and the one with
+the smallest difference is taken. Where that is not clearly smaller, frames are paired by their times, and the whole
+picture is taken.
 """
 
 from bisect import bisect_right
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rotoscope.media.edits.films import FilmShape, FrameReader, picture_of
+from rotoscope.media.edits.limits import MAX_FRAMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["MAX_FRAMES", "Pairing", "Region", "pair_frames"]
+__all__ = ["Pairing", "Region", "pair_frames"]
 
-MAX_FRAMES = 2_000
-"""Frames of either film that are decoded at most; none after these is compared."""
 _TRIED_FRAMES = 24  # frames of the edit by which the way is found
 _TRIED_SIDE = 192  # pixels along the longer side, for that
 _CLEARLY = 0.9  # a difference counts as smaller when it is at most this part of the other
@@ -142,10 +141,8 @@ def _best_way(
     best, least = (*ways[0], regions[0]), float("inf")
     for way, sources in ways:
         for region in regions:
-            pairs = [
-                (known.get(sources[number] or 0), shown.get(number)) for number in tried if sources[number] is not None
-            ]
-            off = [_difference(a, b, region, shapes[0].size) for a, b in pairs if a is not None and b is not None]
+            pairs = [(sources[number], number) for number in tried if sources[number] in known and number in shown]
+            off = [_difference(known[a], shown[b], region, shapes[0].size) for a, b in pairs if a is not None]
             mean = sum(off) / len(off) if off else float("inf")
             if mean < (_CLEARLY * least if least < float("inf") else float("inf")):
                 best, least = (way, sources, region), mean

@@ -3,8 +3,8 @@
 Heavy: both functions run in a worker process.
 
 Measured with `bench/edit_proof.py` on two clips (an animation of 81 frames and a camera film of 81 frames, 1280x720),
-encoded anew with x264: with crf 18 to 28 at most 0.003 % of the pixels count as changed (40 to 45 dB), with crf 34 0.3 %
-(36 dB), made 832x480 and back 0.02 %. Of an object that was inverted 99.5 % count, of one that was blurred half.
+encoded anew with x264: with crf 18 to 28 at most 0.003 % of the pixels count as changed (40 to 45 dB), with crf 34
+0.3 % (36 dB), made 832x480 and back 0.02 %. Of an object that was inverted 99.5 % count, of one that was blurred half.
 """
 
 import time
@@ -16,18 +16,17 @@ from typing import Literal
 from rotoscope.errors import TooLarge, UserMistake
 from rotoscope.media.edits.films import FilmShape, GivenMask, read_film_shape
 from rotoscope.media.edits.laying_back import lay_original_back
+from rotoscope.media.edits.limits import LARGEST_LAYING_BACK, MAX_FRAMES
 from rotoscope.media.edits.measuring import FilmPair, MaskedChange, compared_size, measure_change
-from rotoscope.media.edits.pairing import MAX_FRAMES, Pairing, Region, pair_frames
+from rotoscope.media.edits.pairing import Pairing, Region, pair_frames
 from rotoscope.media.edits.sounds import add_sound, has_same_sound
 from rotoscope.media.vault import file_sha256
 from rotoscope.media.worker_files import WorkerFile
 from rotoscope.providers.http.messages import Json
 from rotoscope.workers.limits import request_cpu_seconds
 
-__all__ = ["LARGEST_LAYING_BACK", "EditProof", "EditWork", "prove_edit", "remake_film"]
+__all__ = ["EditProof", "EditWork", "prove_edit", "remake_film"]
 
-LARGEST_LAYING_BACK = 2_100_000_000
-"""Pixels of all frames of a film that is laid back at most: 253 frames of 4K."""
 _QUALITIES = (14, 8, 3)  # crf of x264, one after the other until the original is near enough
 _WANTED_PSNR = 40.0  # dB
 _RETRY_SECONDS = 60.0  # of processor time: after so many no better quality is tried

@@ -59,7 +59,7 @@ def _read_sound(path: Path) -> "Samples":
     from av.error import InvalidDataError
 
     resampler = AudioResampler(format="flt", layout="mono", rate=_COMPARED_RATE)
-    parts, count = list[Samples](), 0
+    parts, count = list["Samples"](), 0
     with open_clip(path, "video", EDIT_LIMITS) as clip:
         sound = audio_stream_of(clip)
         for packet in clip.container.demux(sound):

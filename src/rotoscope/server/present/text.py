@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.characters import replace_surrogates_in_text
 from rotoscope.contracts.money import format_price, format_usd
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile, UploadTicket
+from rotoscope.contracts.results import AnyResult, EditChanges, JobList, JobResult, MaskShare, MediaFile, UploadTicket
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 
@@ -152,6 +152,7 @@ def _media_lines(result: AnyResult) -> list[str]:
 
 def _video_lines(result: AnyResult) -> list[str]:
     lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
+    lines += [f"proof: {_changes_text(result.changes)}"] if result.changes else []
     if result.video is None:
         return lines
     video = result.video
@@ -169,6 +170,23 @@ def _mask_coverage_text(selects: MaskShare) -> str:
     if selects.frames is None:
         return f"{most} of the frame"
     return f"{least} to {most} of the frame in its first {selects.frames} frames"
+
+
+def _changes_text(changes: EditChanges) -> str:
+    """Such as "outside the mask 0.2% of the pixels changed (41.3 dB); inside 63.0%; 81 frames, sound carried over"."""
+    near = "identical" if changes.psnr_outside_db is None else f"{changes.psnr_outside_db:.1f} dB"
+    outside, inside = _share_text(changes.changed_outside), _share_text(changes.changed_inside)
+    restored = ", original laid back" if changes.outside_restored else ""
+    lost = f", {changes.frames_dropped} dropped" if changes.frames_dropped else ""
+    added = f", {changes.frames_added} added" if changes.frames_added else ""
+    frames = f"{changes.frames_compared} frame{'s' * (changes.frames_compared != 1)}{lost}{added}"
+    sound = {"none": "no sound"}.get(changes.sound, f"sound {changes.sound.replace('_', ' ')}")
+    counted = f"outside the mask {outside} of the pixels changed ({near}{restored}); inside {inside}; {frames}, {sound}"
+    return f"{counted}. {changes.note}".rstrip()
+
+
+def _share_text(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"
 
 
 def _mask_lines(result: AnyResult) -> list[str]:
