@@ -95,7 +95,7 @@ async def admit_media(
         _check_item_count(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
         kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
-        # A mask that is sent the other way round must be read, wherever it is, and so must films that are laid together.
+        # A mask that is sent the other way round must be read, wherever it is; so must films that are laid together.
         passed = pass_urls and field.polarity == "white" and not asked.get("keep_outside")
         media[field.argument] = [
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)

@@ -1,8 +1,8 @@
 """The last stage of an edit: prove what it has changed, lay the original back where that was asked, carry sound over.
 
 Films are measured and written in worker processes, each step in a call of its own: what one cannot read or finish costs
-a warning, and the model's film stays the result. A film that is written here is made of stored files alone and always in
-the same way, so a stage that is repeated gives the same bytes.
+a warning, and the model's film stays the result. A film that is written here is made of stored files alone and always
+in the same way, so a stage that is repeated gives the same bytes.
 """
 
 import logging

@@ -4,11 +4,11 @@ A frame has the number that its time has among the times of all shown frames. So
 missing and moves no other one. Each film is read once from its start, and one frame of it is held at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.edits.limits import MAX_FRAMES
@@ -19,6 +19,8 @@ from rotoscope.media.video.probing import VideoFacts, count_video, video_stream_
 
 if TYPE_CHECKING:
     import numpy as np
+    from av.packet import Packet
+    from av.stream import Stream
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
@@ -71,7 +73,8 @@ def read_film_shape(path: Path, limits: VideoLimits = EDIT_LIMITS) -> FilmShape:
     with open_clip(path, "video", limits) as clip:
         pictures = video_stream_of(clip)
         stamps = set[int]()
-        for number, packet in enumerate(clip.container.demux(pictures)):
+        packets = cast("Iterator[Packet[Stream]]", clip.container.demux(pictures))
+        for number, packet in enumerate(packets):
             check_packet_count(number, limits)
             if packet.size and packet.pts is not None and not packet.is_corrupt and not is_hidden_packet(packet):
                 stamps.add(packet.pts)
@@ -109,7 +112,7 @@ class FrameReader:
         """Close the file."""
         self._frames.close()
 
-    def _read_frames(self, path: Path) -> "Iterator[tuple[int, VideoFrame, Fraction]]":
+    def _read_frames(self, path: Path) -> "Generator[tuple[int, VideoFrame, Fraction]]":
         with open_clip(path, "video", EDIT_LIMITS) as clip:
             last = -1
             for frame in _decode_shown_frames(clip):
@@ -226,4 +229,4 @@ def _fit(mask: "Mask", size: tuple[int, int]) -> "Mask":
 
     if mask.shape == (size[1], size[0]):
         return mask
-    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.bool_)

@@ -89,6 +89,8 @@ class _Layers:
 
     def lay_together(self, pair: FramePair) -> "VideoFrame":
         """A new frame, in the colour space of the original."""
+        import numpy as np
+
         av = import_av()
         if pair.original is None or pair.mask is None:
             planes = self._edit_planes(pair, Region(0, 0, *self.size))
@@ -99,8 +101,6 @@ class _Layers:
             shares = _edit_shares(pair.mask[: self.size[1], : self.size[0]], self.size)
             _mix_planes(planes, self._edit_planes(pair, place), shares, place)
         width, height = self.size
-        import numpy as np
-
         stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
         made: VideoFrame = av.VideoFrame.from_ndarray(stacked, format="yuv420p")
         if self.form is not None:
@@ -149,7 +149,7 @@ def _edit_shares(mask: "Mask", size: tuple[int, int]) -> "Shares":
 
     away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
     feather = _FEATHER * max(max(size) / _FEATHER_SIDE, 1.0)
-    return np.clip(1 - away / np.float32(feather + 1), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(1 - away / np.float32(feather + 1), 0, 1), np.float32)
 
 
 def _mix_planes(planes: "list[Pixels]", edit: "list[Pixels]", shares: "Shares", place: Region) -> None:

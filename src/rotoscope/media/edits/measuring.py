@@ -7,6 +7,7 @@ sizes, at most 854 pixels along the longer side, which also evens out what encod
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from math import log10
@@ -117,17 +118,18 @@ def read_pairs(films: FilmPair, step: int = 1) -> Iterator[FramePair]:
         InvalidInput: a file is broken, or the mask is none.
         TooLarge: the mask takes too long to read.
     """
-    original, edit = FrameReader(films.original, films.shapes[0]), FrameReader(films.edit, films.shapes[1])
     masks = MaskReader(films.mask, films.shapes[0])
-    for number in range(0, min(len(films.pairing.sources), MAX_FRAMES), step):
-        shown, source = edit.frame(number), films.pairing.sources[number]
-        if shown is None:
-            continue
-        known = original.frame(source) if source is not None and source < MAX_FRAMES else None
-        mask = masks.mask(source) if source is not None and known is not None else None
-        yield FramePair(number, shown, known, mask)
-    original.close()
-    edit.close()
+    with (
+        closing(FrameReader(films.original, films.shapes[0])) as original,
+        closing(FrameReader(films.edit, films.shapes[1])) as edit,
+    ):
+        for number in range(0, min(len(films.pairing.sources), MAX_FRAMES), step):
+            shown, source = edit.frame(number), films.pairing.sources[number]
+            if shown is None:
+                continue
+            known = original.frame(source) if source is not None and source < MAX_FRAMES else None
+            mask = masks.mask(source) if source is not None and known is not None else None
+            yield FramePair(number, shown, known, mask)
 
 
 def measure_change(films: FilmPair) -> MaskedChange:
@@ -167,8 +169,10 @@ def compared_size(region: Region, edit: tuple[int, int]) -> tuple[int, int]:
 
 def _resize(picture: "Pixels", size: tuple[int, int]) -> "Pixels":
     import cv2
+    import numpy as np
 
     if picture.shape[:2] == (size[1], size[0]):
         return picture
     smaller = picture.shape[0] > size[1]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)

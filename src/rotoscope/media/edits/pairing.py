@@ -8,6 +8,7 @@ picture is taken.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -152,16 +153,17 @@ def _best_way(
 def _small_pictures(path: Path, shape: FilmShape, numbers: Sequence[int]) -> "dict[int, Pixels]":
     """Small grey pictures of some frames, by their numbers."""
     import cv2
+    import numpy as np
 
     scale = min(_TRIED_SIDE / max(shape.size), 1.0)
     size = max(round(shape.size[0] * scale), 1), max(round(shape.size[1] * scale), 1)
-    reader, found = FrameReader(path, shape), {}
-    for number in numbers:
-        frame = reader.frame(number)
-        if frame is not None:
-            grey = cv2.cvtColor(picture_of(*frame), cv2.COLOR_RGB2GRAY)
-            found[number] = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    reader.close()
+    found = dict[int, "Pixels"]()
+    with closing(FrameReader(path, shape)) as reader:
+        for number in numbers:
+            frame = reader.frame(number)
+            if frame is not None:
+                grey = cv2.cvtColor(picture_of(*frame), cv2.COLOR_RGB2GRAY)
+                found[number] = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
     return found
 
 

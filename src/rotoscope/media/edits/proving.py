@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rotoscope.errors import TooLarge, UserMistake
+from rotoscope.errors import InvalidInput, TooLarge, UserMistake
 from rotoscope.media.edits.films import FilmShape, GivenMask, read_film_shape
 from rotoscope.media.edits.laying_back import lay_original_back
 from rotoscope.media.edits.limits import LARGEST_LAYING_BACK, MAX_FRAMES
@@ -135,11 +135,9 @@ def _put_sound(found: EditProof, film: Path, source: Path, stem: Path) -> tuple[
         return replace(found, changes=changes, warnings=(*found.warnings, reason)), film
     if not found.carries_sound:
         return found, target
-    changes = {**found.changes, "sound": "carried_over"} if found.changes is not None else None
-    return replace(found, changes=changes, warnings=(*found.warnings, _CARRIED)), target
-
-
-_CARRIED = "The model gave no sound: the clip's own was put back."
+    if found.changes is None:
+        return replace(found, warnings=(*found.warnings, "The clip's own sound was put back.")), target
+    return replace(found, changes={**found.changes, "sound": "carried_over"}), target
 
 
 def _lay_back(work: EditWork, proof: EditProof, target: Path) -> EditProof:
@@ -150,7 +148,7 @@ def _lay_back(work: EditWork, proof: EditProof, target: Path) -> EditProof:
     """
     shapes = read_film_shape(work.original), read_film_shape(work.film)
     if work.mask is None or not work.mask.is_film:
-        raise UserMistake("there is no mask of every frame.", hint="Give a mask film.")
+        raise InvalidInput("there is no mask of every frame.", hint="Give a mask film.")
     count, pixels = len(shapes[1].stamps), shapes[0].size[0] * shapes[0].size[1]
     if count > MAX_FRAMES or count * pixels > LARGEST_LAYING_BACK:
         raise TooLarge(f"{count} frames of {shapes[0].size[0]}x{shapes[0].size[1]} are too much.", hint="Give less.")
