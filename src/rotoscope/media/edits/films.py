@@ -229,4 +229,5 @@ def _fit(mask: "Mask", size: tuple[int, int]) -> "Mask":
 
     if mask.shape == (size[1], size[0]):
         return mask
-    return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.bool_)
+    fitted: Mask = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.bool_)
+    return fitted
