@@ -324,7 +324,7 @@ async def test_an_original_that_has_gone_costs_the_proof_and_not_the_film(
 
     async def remove_original(method: str, path: str, body: bytes) -> Any:
         if path == "/out.mp4":
-            studio.context.vault.delete([link.removeprefix("artifact://")])
+            studio.context.vault.delete(link.removeprefix("artifact://"), float("inf"))
         return await answer(method, path, body)
 
     provider.respond = remove_original

@@ -220,7 +220,8 @@ def _read_picture_mask(mask: GivenMask) -> "Mask":
     read = read_mask(decode_upright(mask.path.read_bytes(), exact=True))
     if read is None:
         raise not_a_mask_error()
-    return read.mask != mask.is_inverted
+    selected: Mask = read.mask != mask.is_inverted
+    return selected
 
 
 def _fit(mask: "Mask", size: tuple[int, int]) -> "Mask":
@@ -229,5 +230,5 @@ def _fit(mask: "Mask", size: tuple[int, int]) -> "Mask":
 
     if mask.shape == (size[1], size[0]):
         return mask
-    fitted: Mask = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.bool_)
-    return fitted
+    fitted = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(fitted, np.bool_)
