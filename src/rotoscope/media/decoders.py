@@ -7,7 +7,7 @@
 | MASKS: a mask picture from a user is read and fitted | 512 MB | 4 s | 20 s | no more |
 | RESULT_MASKS: the masks of a result are measured and painted | 512 MB | 30 s | 300 s | no more |
 | RESULT_FILM: the video of a result is measured and shown | 512 MB | 30 s | 300 s | 120 s |
-| EDIT_FILM: an edit is compared with its original, or laid into it | 1000 MB | 120 s | 600 s | 300 s |
+| EDIT_FILM: an edit is compared with its original, or laid into it | 768 MB | 120 s | 600 s | 300 s |
 | EXPORT: the masks of a result are written for other programs | 512 MB | 240 s | 600 s | 480 s |
 
 Memory is counted over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is
@@ -57,7 +57,7 @@ FILM = WorkLimits(256_000_000, 4, 30, max_cpu_seconds=120, modules=(*_PIL, "nump
 MASKS = WorkLimits(512_000_000, 4, 20, max_cpu_seconds=4, modules=(*_PIL, "numpy", "cv2"))
 RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, max_cpu_seconds=30)
 RESULT_FILM = replace(FILM, memory_bytes=512_000_000, cpu_seconds=30, wall_seconds=300)
-EDIT_FILM = WorkLimits(1_000_000_000, 120, 600, max_cpu_seconds=300, modules=(*_PIL, "numpy", "cv2", "av"))
+EDIT_FILM = WorkLimits(768_000_000, 120, 600, max_cpu_seconds=300, modules=(*_PIL, "numpy", "cv2", "av"))
 # A person waits for it at a terminal, and may interrupt it.
 EXPORT = WorkLimits(512_000_000, 240, 600, max_cpu_seconds=480, modules=(*_PIL, "numpy", "cv2", "av"))
 

@@ -4,6 +4,7 @@ A frame has the number that its time has among the times of all shown frames. So
 missing and moves no other one. Each film is read once from its start, and one frame of it is held at a time.
 """
 
+import gc
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.edits.limits import MAX_FRAMES
-from rotoscope.media.video.frames import is_hidden_frame, is_hidden_packet, rotate_upright, square_pixel_size
+from rotoscope.media.video.frames import is_hidden_frame, is_hidden_packet, square_pixel_size, turn_of
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_packet_count
 from rotoscope.media.video.opening import OpenClip, open_clip
 from rotoscope.media.video.probing import VideoFacts, count_video, video_stream_of
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
+    from PIL.Image import Transpose
 
     from rotoscope.media.image.masks import Mask
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["EDIT_LIMITS", "FilmShape", "FrameReader", "GivenMask", "MaskReader", "picture_of", "read_film_shape"]
+__all__ = ["EDIT_LIMITS", "FilmShape", "FrameReader", "GivenMask", "MaskReader", "ShownFrame", "read_film_shape"]
 
 EDIT_LIMITS = replace(DEFAULT_VIDEO_LIMITS, effort_seconds=30.0)
 """What films of an edit may be: as everywhere, with more work, because what was paid for is measured."""
 _SELECTED = 128  # of 255
+_FRAMES_TO_FREE = 8
 _SAME_RATE_SHARE = 0.01  # frame rates that differ by at most this part count as equal: they are rounded in headers
 
 
@@ -44,11 +47,13 @@ class FilmShape:
         facts: what it is.
         stamps: the time stamps of its shown frames, ascending, in units of its track.
         unit: of the time stamps, in seconds.
+        turn: how its frames are turned upright; None: they are.
     """
 
     facts: VideoFacts
     stamps: tuple[int, ...]
     unit: Fraction
+    turn: "Transpose | None" = None
 
     @property
     def times(self) -> list[float]:
@@ -69,7 +74,8 @@ def read_film_shape(path: Path, limits: VideoLimits = EDIT_LIMITS) -> FilmShape:
         TooLarge: as for `probe_video`.
     """
     with open_clip(path, "video", limits) as clip:
-        facts = count_video(clip, limits)[0]
+        facts, first, _ = count_video(clip, limits)
+        turn = turn_of(first)
     with open_clip(path, "video", limits) as clip:
         pictures = video_stream_of(clip)
         stamps = set[int]()
@@ -80,7 +86,43 @@ def read_film_shape(path: Path, limits: VideoLimits = EDIT_LIMITS) -> FilmShape:
                 stamps.add(packet.pts)
         if not stamps:
             raise InvalidInput("The film's frames have no times.", code="corrupt", hint="Save the film again.")
-        return FilmShape(facts, tuple(sorted(stamps)), pictures.time_base or Fraction(1, 1000))
+        return FilmShape(facts, tuple(sorted(stamps)), pictures.time_base or Fraction(1, 1000), turn)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFrame:
+    """A frame of a film, the aspect of its pixels, and how it is turned upright."""
+
+    frame: "VideoFrame"
+    aspect: Fraction
+    turn: "Transpose | None"
+
+    def stored_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of a size before it is turned."""
+        from PIL.Image import Transpose
+
+        on_its_side = (Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE)
+        return (size[1], size[0]) if self.turn in on_its_side else size
+
+    def turn_upright(self, stored: "Pixels") -> "Pixels":
+        """Pixels of the frame, or one plane of them, turned upright."""
+        if self.turn is None:
+            return stored
+        import numpy as np
+        from PIL import Image
+
+        return np.array(Image.fromarray(stored).transpose(self.turn))
+
+    def picture(self, size: tuple[int, int] | None = None) -> "Pixels":
+        """The frame as upright RGB in square pixels: height x width x 3.
+
+        Args:
+            size: width and height that it is scaled to; None: its own.
+        """
+        across = square_pixel_size(self.frame.width, self.frame.height, self.aspect)
+        width, height = across if size is None else self.stored_size(size)
+        stored = self.frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1)
+        return self.turn_upright(cast("Pixels", stored.to_ndarray()))
 
 
 class FrameReader:
@@ -92,12 +134,13 @@ class FrameReader:
     """
 
     def __init__(self, path: Path, shape: FilmShape) -> None:
+        self._turn = shape.turn
         self._numbers = {stamp: number for number, stamp in enumerate(shape.stamps)}
         self._frames = self._read_frames(path)
-        self._current: tuple[int, VideoFrame, Fraction] | None = None
+        self._current: tuple[int, ShownFrame] | None = None
 
-    def frame(self, number: int) -> "tuple[VideoFrame, Fraction] | None":
-        """A frame and the aspect of its pixels; None where it cannot be decoded. Numbers never go down.
+    def frame(self, number: int) -> ShownFrame | None:
+        """A frame; None where it cannot be decoded. Numbers never go down.
 
         Raises:
             InvalidInput: the file is broken.
@@ -106,20 +149,20 @@ class FrameReader:
             self._current = next(self._frames, None)
             if self._current is None:
                 return None
-        return self._current[1:] if self._current[0] == number else None
+        return self._current[1] if self._current[0] == number else None
 
     def close(self) -> None:
         """Close the file."""
         self._frames.close()
 
-    def _read_frames(self, path: Path) -> "Generator[tuple[int, VideoFrame, Fraction]]":
+    def _read_frames(self, path: Path) -> "Generator[tuple[int, ShownFrame]]":
         with open_clip(path, "video", EDIT_LIMITS) as clip:
             last = -1
             for frame in _decode_shown_frames(clip):
                 number = self._numbers.get(frame.pts, -1) if frame.pts is not None else last + 1
                 if number > last:
                     last = number
-                    yield number, frame, clip.aspect
+                    yield number, ShownFrame(frame, clip.aspect, self._turn)
 
 
 def _decode_shown_frames(clip: OpenClip) -> "Iterator[VideoFrame]":
@@ -133,16 +176,6 @@ def _decode_shown_frames(clip: OpenClip) -> "Iterator[VideoFrame]":
         except InvalidDataError:
             continue
         yield from (frame for frame in frames if not is_hidden_frame(frame))
-
-
-def picture_of(frame: "VideoFrame", aspect: Fraction) -> "Pixels":
-    """A frame as upright RGB in square pixels: height x width x 3."""
-    import numpy as np
-    from PIL import Image
-
-    width, height = square_pixel_size(frame.width, frame.height, aspect)
-    stored = frame.reformat(width, height, "rgb24", threads=1).to_ndarray()
-    return np.ascontiguousarray(rotate_upright(Image.fromarray(stored), frame))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +228,8 @@ class MaskReader:
         grey = None
         while self._at < wanted and (following := next(self._greys, None)) is not None:
             grey, self._at = following, self._at + 1
+            if self._at % _FRAMES_TO_FREE == 0:
+                gc.collect(1)  # see `turn_of`: mask films may have large frames
         if grey is not None:
             self._held = _fit((grey >= _SELECTED) != self._mask.is_inverted, self._size)
         return self._held

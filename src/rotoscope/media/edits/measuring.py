@@ -9,23 +9,23 @@ sizes, at most 854 pixels along the longer side, which also evens out what encod
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from rotoscope.media.edits.films import FilmShape, FrameReader, GivenMask, MaskReader, picture_of
+from rotoscope.media.edits.films import FilmShape, FrameReader, GivenMask, MaskReader, ShownFrame
 from rotoscope.media.edits.limits import MAX_FRAMES
 from rotoscope.media.edits.pairing import Pairing, Region
 
 if TYPE_CHECKING:
     import numpy as np
-    from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
     from rotoscope.media.image.masks import Mask
 
     Pixels = NDArray[np.uint8]
+
+Selected = TypeVar("Selected", bound="NDArray[np.generic]")
 
 __all__ = ["FilmPair", "FramePair", "MaskedChange", "compared_size", "measure_change", "read_pairs"]
 
@@ -95,8 +95,8 @@ class FramePair:
     """
 
     number: int
-    edit: "tuple[VideoFrame, Fraction]"
-    original: "tuple[VideoFrame, Fraction] | None"
+    edit: ShownFrame
+    original: ShownFrame | None
     mask: "Mask | None"
 
 
@@ -150,14 +150,25 @@ def measure_change(films: FilmPair) -> MaskedChange:
             if not films.mask.is_film:
                 break  # a picture is the mask of the first frame alone
             continue
-        rows, columns = slice(region.top, region.top + region.height), slice(region.left, region.left + region.width)
-        whole, selected = picture_of(*pair.original)[rows, columns], pair.mask[rows, columns].astype(np.uint8)
-        mask = cv2.resize(255 * selected, size, interpolation=cv2.INTER_AREA) > _HALF
-        found.add(_resize(whole, size), _resize(picture_of(*pair.edit), size), mask)
+        mask = cv2.resize(_cut(pair.mask, region).view(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+        known = _picture_of_region(pair.original, region, films.shapes[0].size, size)
+        found.add(known, pair.edit.picture(size), mask)
     return found
 
 
-_HALF = 127  # of 255
+def _cut(pixels: "Selected", region: Region) -> "Selected":
+    return pixels[region.top : region.top + region.height, region.left : region.left + region.width]
+
+
+def _picture_of_region(frame: ShownFrame, region: Region, whole: tuple[int, int], size: tuple[int, int]) -> "Pixels":
+    """A region of a frame whose whole size is given, scaled to a size."""
+    if (region.width, region.height) == whole:
+        return frame.picture(size)
+    import cv2
+    import numpy as np
+
+    part = np.ascontiguousarray(_cut(frame.picture(), region))
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def compared_size(region: Region, edit: tuple[int, int]) -> tuple[int, int]:
@@ -165,14 +176,3 @@ def compared_size(region: Region, edit: tuple[int, int]) -> tuple[int, int]:
     width, height = region.width, region.height
     scale = min(_LONGEST_SIDE / max(width, height), edit[0] / width, edit[1] / height, 1.0)
     return max(round(width * scale), 1), max(round(height * scale), 1)
-
-
-def _resize(picture: "Pixels", size: tuple[int, int]) -> "Pixels":
-    import cv2
-    import numpy as np
-
-    if picture.shape[:2] == (size[1], size[0]):
-        return picture
-    smaller = picture.shape[0] > size[1]
-    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rotoscope.media.edits.films import FilmShape, FrameReader, picture_of
+from rotoscope.media.edits.films import FilmShape, FrameReader
 from rotoscope.media.edits.limits import MAX_FRAMES
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _small_pictures(path: Path, shape: FilmShape, numbers: Sequence[int]) -> "di
         for number in numbers:
             frame = reader.frame(number)
             if frame is not None:
-                grey = cv2.cvtColor(picture_of(*frame), cv2.COLOR_RGB2GRAY)
+                grey = cv2.cvtColor(frame.picture(), cv2.COLOR_RGB2GRAY)
                 found[number] = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
     return found
 
