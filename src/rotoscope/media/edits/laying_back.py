@@ -8,7 +8,7 @@ more and not converted.
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rotoscope.media.edits.films import FilmShape, ShownFrame
 from rotoscope.media.edits.measuring import FilmPair, FramePair, read_pairs
@@ -130,7 +130,7 @@ def _planes_of(shown: ShownFrame, size: tuple[int, int], colorspace: int | None 
         dst_colorspace=frame.colorspace if colorspace is None else colorspace,
         threads=1,
     )
-    flat, count = stored.to_ndarray().reshape(-1), width * height
+    flat, count = cast("Pixels", stored.to_ndarray()).reshape(-1), width * height
     chroma = [flat[start : start + count // 4].reshape(height // 2, -1) for start in (count, count + count // 4)]
     return [shown.turn_upright(plane) for plane in (flat[:count].reshape(height, width), *chroma)]
 

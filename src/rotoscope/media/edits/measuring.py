@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rotoscope.media.edits.films import FilmShape, FrameReader, GivenMask, MaskReader, ShownFrame
 from rotoscope.media.edits.limits import MAX_FRAMES
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rotoscope.media.image.masks import Mask
 
     Pixels = NDArray[np.uint8]
-
-Selected = TypeVar("Selected", bound="NDArray[np.generic]")
 
 __all__ = ["FilmPair", "FramePair", "MaskedChange", "compared_size", "measure_change", "read_pairs"]
 
@@ -150,14 +148,14 @@ def measure_change(films: FilmPair) -> MaskedChange:
             if not films.mask.is_film:
                 break  # a picture is the mask of the first frame alone
             continue
-        mask = cv2.resize(_cut(pair.mask, region).view(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+        mask = cv2.resize(pair.mask[_area(region)].view(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
         known = _picture_of_region(pair.original, region, films.shapes[0].size, size)
         found.add(known, pair.edit.picture(size), mask)
     return found
 
 
-def _cut(pixels: "Selected", region: Region) -> "Selected":
-    return pixels[region.top : region.top + region.height, region.left : region.left + region.width]
+def _area(region: Region) -> tuple[slice, slice]:
+    return slice(region.top, region.top + region.height), slice(region.left, region.left + region.width)
 
 
 def _picture_of_region(frame: ShownFrame, region: Region, whole: tuple[int, int], size: tuple[int, int]) -> "Pixels":
@@ -167,7 +165,7 @@ def _picture_of_region(frame: ShownFrame, region: Region, whole: tuple[int, int]
     import cv2
     import numpy as np
 
-    part = np.ascontiguousarray(_cut(frame.picture(), region))
+    part = np.ascontiguousarray(frame.picture()[_area(region)])
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

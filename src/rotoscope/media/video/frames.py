@@ -166,7 +166,7 @@ def turn_of(frame: "VideoFrame") -> "Transpose | None":
     """
     from PIL.Image import Transpose
 
-    turns = {
+    turns: dict[tuple[int, ...], Transpose] = {
         (-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT,
         (-1, 0, 0, -1): Transpose.ROTATE_180,
         (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
