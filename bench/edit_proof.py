@@ -1,6 +1,6 @@
 """The proof of an edit: what it costs for a clip at 480p, and how near the original is that was laid back.
 
-With --clips, real clips are encoded anew and laid back, too: the first frames of each MP4 in a folder.
+With --clips, real clips are encoded again and laid back, too: the first frames of each MP4 in a folder.
 """
 
 import tempfile
@@ -44,7 +44,7 @@ def real_frames(path: Path, frames: int) -> Iterator[Pixels]:
 
 
 def write_edit(frames: Iterator[Pixels], folder: Path, crf: int, size: tuple[int, int] | None) -> EditWork:
-    """The clip, the mask of a box that moves, and what a model might give: the box inverted, all encoded anew."""
+    """The clip, the mask of a box that moves, and what a model might give: the box inverted, all encoded again."""
     writers: dict[str, tuple[Any, Any]] = {}
     for number, pixels in enumerate(frames):
         height, width = pixels.shape[:2]

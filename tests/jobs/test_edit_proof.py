@@ -8,15 +8,18 @@ import anyio
 import numpy as np
 import pytest
 from calls import StudioOpener
-from edited_films import FRAMES, RATE, SIZE, changed, drawn, mask_film, shifted, spot
+from edited_films import FRAMES, RATE, SIZE, changed, drawn, mask_film, original, shifted, spot
+from films import film as write_film
 from films import pictures, sound
+from mcp_types import TextContent
 from PIL import Image
 
 from rotoscope.contracts.arguments import EditVideoWithMask, parse_arguments
 from rotoscope.contracts.results import EditChanges, VideoResult
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge
 from rotoscope.media.decoders import DecoderPool
-from rotoscope.settings import Settings
+from rotoscope.server.present.text import result_answer
+from rotoscope.settings import Settings, read_settings
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +67,7 @@ async def test_an_identical_film_has_changed_nothing(studio: Studio, provider: A
     assert (found.sound, found.outside_restored, found.note) == ("none", False, "")
 
 
-async def test_a_film_changed_only_inside_of_the_mask_is_told_so(
+async def test_a_film_changed_only_inside_of_the_mask_has_no_change_outside(
     studio: Studio, provider: Any, home: Path, video: Path, mask: Path
 ) -> None:
     film = drawn(home / "out.mp4", changed)
@@ -189,7 +192,7 @@ async def test_the_clips_sound_is_put_back_where_the_model_gives_none(
         assert path.read_bytes() == film.read_bytes()
 
 
-async def test_sound_that_the_model_keeps_or_changes_is_told_apart(
+async def test_sound_that_the_model_keeps_and_sound_that_it_changes_differ(
     studio: Studio, provider: Any, home: Path, video: Path, mask: Path
 ) -> None:
     loud = drawn(home / "loud.mp4", tone=True)
@@ -269,8 +272,6 @@ async def test_keep_outside_of_a_film_that_is_too_large_is_refused_before_money_
 async def test_films_that_are_laid_together_are_not_passed_on_unread(
     home: Path, tmp_path: Path, opened: StudioOpener
 ) -> None:
-    from rotoscope.settings import read_settings
-
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
     links = {"video": "https://films.example/a.mp4", "mask": "https://films.example/m.mp4"}
     given = {"prompt": "a", "model": "prunaai/vace-14b@replicate", "dry_run": True, **links}
@@ -331,6 +332,51 @@ async def test_an_original_that_has_gone_costs_the_proof_and_not_the_film(
     result = await edited(studio, provider, film, arguments)
     assert result.changes is None
     assert any("could not be measured" in warning for warning in result.warnings)
+
+
+async def test_a_clip_that_is_stored_on_its_side_is_compared_as_it_is_shown(
+    studio: Studio, provider: Any, home: Path, mask: Path
+) -> None:
+    def on_its_side(number: int, width: int, height: int) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(original(number, *SIZE)))
+
+    clip = write_film(
+        home / "turned.mp4", size=SIZE[::-1], frames=FRAMES, rate=RATE, draw=on_its_side, turn=-90, options={"qp": "0"}
+    )
+    result = await edited(studio, provider, drawn(home / "out.mp4", changed), asked(clip, mask, keep_outside=True))
+    found = proof(result)
+    assert found.changed_outside is not None
+    assert found.changed_outside < 0.01
+    assert found.psnr_outside_db is not None
+    assert found.psnr_outside_db >= 40
+    assert result.video is not None
+    assert (result.video.width, result.video.height) == SIZE
+    assert "middle" not in found.note
+
+
+async def test_a_film_that_is_laid_back_again_has_the_same_bytes(
+    provider: Any, home: Path, tmp_path: Path, opened: StudioOpener, video: Path, mask: Path
+) -> None:
+    """So a stage that is repeated after a kill gives the same result."""
+    given, found = drawn(home / "out.mp4", shifted), set()
+    for number in range(2):
+        settings = read_settings({"ROTOSCOPE_HOME": str(tmp_path / f"r{number}"), "ROTOSCOPE_SANDBOX": "always"})
+        async with opened(settings, provider) as studio:
+            result = await edited(studio, provider, given, asked(video, mask, keep_outside=True))
+        assert proof(result).outside_restored
+        assert result.video is not None
+        found.add(result.video.sha256)
+    assert len(found) == 1
+
+
+async def test_the_text_for_assistants_tells_the_proof_in_a_line(
+    studio: Studio, provider: Any, home: Path, video: Path, mask: Path
+) -> None:
+    result = await edited(studio, provider, drawn(home / "out.mp4", changed, frames=29), asked(video, mask))
+    (text,) = [one.text for one in result_answer(result).content if isinstance(one, TextContent)]
+    (line,) = [one for one in text.splitlines() if one.startswith("proof: ")]
+    assert line.startswith("proof: outside the mask 0.0% of the pixels changed (identical); inside ")
+    assert line.endswith("29 frames, 4 dropped, no sound.")
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the shared clips are not on this machine")

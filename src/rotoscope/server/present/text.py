@@ -181,8 +181,10 @@ def _changes_text(changes: EditChanges) -> str:
     added = f", {changes.frames_added} added" if changes.frames_added else ""
     frames = f"{changes.frames_compared} frame{'s' * (changes.frames_compared != 1)}{lost}{added}"
     sound = {"none": "no sound"}.get(changes.sound, f"sound {changes.sound.replace('_', ' ')}")
-    counted = f"outside the mask {outside} of the pixels changed ({near}{restored}); inside {inside}; {frames}, {sound}"
-    return f"{counted}. {changes.note}".rstrip()
+    counted = f"outside the mask {outside} of the pixels changed ({near}{restored})"
+    if changes.changed_outside is None:
+        counted = "nothing lies outside the mask"
+    return f"{counted}; inside {inside}; {frames}, {sound}. {changes.note}".rstrip()
 
 
 def _share_text(share: float | None) -> str:
