@@ -125,7 +125,7 @@ async def main(frames: int, clips: bool) -> None:
     if not clips:
         return
     for path in sorted(CLIPS.glob("*.mp4")):
-        for crf in (18, 23, 28):
+        for crf in (18, 23, 28, 34):
             await run(f"{path.name}, crf {crf}", real_frames(path, frames), crf, None)
         await run(f"{path.name} as 832x480", real_frames(path, frames), 23, MODEL_SIZE)
     await run("3840x2160", moving_pattern((3840, 2160), min(frames, 24)), 23, (1280, 720))

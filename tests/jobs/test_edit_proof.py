@@ -222,6 +222,7 @@ async def test_keep_outside_lays_the_original_back(
     assert found.changed_inside is not None
     assert found.changed_inside > 0.95
     assert any("laid back" in warning and "%" in warning for warning in result.warnings)
+    assert any("scaled to the original's 160x96" in warning for warning in result.warnings)
     assert result.video is not None
     assert (result.video.width, result.video.height, result.video.frames) == (*SIZE, FRAMES)
     assert result.video.frame_rate == RATE

@@ -32,6 +32,7 @@ MAX_COMPARED = 400
 _LONGEST_SIDE = 854  # pixels
 _EVENED = (5, 5)  # pixels over which a frame is made even
 _NOISE = 12  # of 255
+_ROUNDING = 2  # pixels by which models round the sides of a frame
 _RIM = 6  # pixels around the mask that count for neither side: encoders, soft edges and the evening reach over it
 _WEIGHTS = (4, 1, 1)  # of Y, Cr and Cb, as many values as they have in 4:2:0
 
@@ -173,4 +174,6 @@ def compared_size(region: Region, edit: tuple[int, int]) -> tuple[int, int]:
     """Width and height at which frames are compared, in pixels: the smaller of both, and at most 854 along a side."""
     width, height = region.width, region.height
     scale = min(_LONGEST_SIDE / max(width, height), edit[0] / width, edit[1] / height, 1.0)
-    return max(round(width * scale), 1), max(round(height * scale), 1)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    is_nearly = all(abs(one - other) <= _ROUNDING for one, other in zip(size, edit, strict=True))
+    return edit if is_nearly and max(edit) <= _LONGEST_SIDE else size

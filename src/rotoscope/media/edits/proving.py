@@ -164,14 +164,21 @@ def _lay_back(work: EditWork, proof: EditProof, target: Path) -> EditProof:
         if change.psnr is None or change.psnr >= _WANTED_PSNR or time.process_time() - begun > _RETRY_SECONDS:
             break
     sound = str(proof.changes["sound"]) if proof.changes is not None else "none"
-    changes = {**_describe(change, films, sound), "outside_restored": True}
-    return replace(proof, changes=changes, warnings=(*proof.warnings, *_laid_back_notes(proof, changes, sources)))
+    changes = {**_describe(change, made, sound), "outside_restored": True}
+    return replace(
+        proof, changes=changes, warnings=(*proof.warnings, *_laid_back_notes(proof, changes, films, sources))
+    )
 
 
-def _laid_back_notes(proof: EditProof, changes: Mapping[str, Json], sources: tuple[int | None, ...]) -> Iterator[str]:
+def _laid_back_notes(
+    proof: EditProof, changes: Mapping[str, Json], films: FilmPair, sources: tuple[int | None, ...]
+) -> Iterator[str]:
     was = proof.changes["changed_outside"] if proof.changes is not None else None
     had = f", where the model had changed {was:.1%}" if isinstance(was, float) else ""
     yield f"Outside of the mask the original was laid back{had}."
+    original, edit = (shape.size for shape in films.shapes)
+    if original != edit:
+        yield f"The model's film of {_size_text(edit)} was scaled to the original's {_size_text(original)}."
     left = sum(source is None for source in sources)
     if left:
         yield f"{left} of {len(sources)} frames have no original and stay as the model gave them."
