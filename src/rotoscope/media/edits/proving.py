@@ -2,9 +2,9 @@
 
 Heavy: both functions run in a worker process.
 
-Measured with `bench/edit_proof.py` on two clips of 81 frames (a drawn film and a camera's, 1280x720), encoded again with
-x264: with crf 18 to 28 less than 0.001 % of the pixels outside count as changed (41 to 50 dB), with crf 34 at most 0.2 %
-(37 dB), made 832x480 at most 0.006 %. Of an object that was inverted 99 % count.
+Measured with `bench/edit_proof.py` on two real clips (81 frames, 1280x720), encoded again with x264: with crf 18 to 28
+less than 0.001 % of the pixels outside count as changed (41 to 50 dB), with crf 34 at most 0.2 % (37 dB), made 832x480
+at most 0.006 %. Of an object that was inverted 99 % count.
 """
 
 import time
