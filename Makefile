@@ -19,7 +19,7 @@ SLOW := kills replicas deployment faults conformance clients cli bench sandbox w
 	$(addprefix models/test_,surprises.py drafted_manifests.py) \
 	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py object_vault.py) \
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
-	stopping.py video_jobs.py segment_video.py provider_replies.py film_edits.py object_store.py webhooks.py object_jobs.py machine.py \
+	stopping.py video_jobs.py segment_video.py provider_replies.py film_edits.py edit_proof.py object_store.py webhooks.py object_jobs.py machine.py \
 	credits.py charges.py published_prices.py tracing.py) \
 	$(addprefix store/test_,retention.py indexes.py money.py principals.py sqlite.py spending_laws.py leases.py) \
 	server/viewer $(addprefix server/http/test_,drain.py upload_routes.py upload_page.py replicas.py sessions.py) \
@@ -130,6 +130,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/cold_start.py
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/box_mask.py
+	$(BIN)/python bench/edit_proof.py
 	$(BIN)/python bench/film.py
 	$(BIN)/python bench/tracking.py
 	$(BIN)/python bench/track_video.py

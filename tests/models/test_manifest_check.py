@@ -251,7 +251,18 @@ def test_a_duration_that_passes_takes_each_of_its_choices_and_both_ends_of_its_r
 def test_every_argument_of_every_tool_is_known_to_be_a_file_or_not() -> None:
     """A new argument that is a file must be named in MEDIA_ARGUMENTS."""
     plain = {"prompt", "instruction", "points", "box", "overlay", "duration", "resolution", "aspect_ratio", "seed"}
-    plain |= {"generate_audio", "size", "frame_num", "frame", "speed_mode", "options", "model", "dry_run"}
+    plain |= {
+        "generate_audio",
+        "size",
+        "frame_num",
+        "frame",
+        "speed_mode",
+        "keep_outside",
+        "target",
+        "options",
+        "model",
+    }
+    plain |= {"dry_run"}
     plain |= {f"sample_{name}" for name in ("steps", "shift", "solver", "guide_scale")}
     shapes: list[type[Arguments]] = [TOOLS[tool].arguments for tool in get_args(ToolName)]
     assert {name for shape in shapes for name in shape.model_fields} == plain | set(MEDIA_ARGUMENTS)

@@ -224,17 +224,18 @@ class EditVideoWithMask(Arguments):
     """Arguments of `edit_video_with_mask`. What a model takes of each is in its manifest, and checked there."""
 
     prompt: Annotated[Text, Field(description="What the masked area becomes.")]
-    video: Annotated[Media, Field(description="Video to edit.")]
-    mask: Annotated[Media | None, Field(description="White is edited. Picture (first frame) or video.")] = None
+    video: Annotated[Media, Field(description="To edit.")]
+    mask: Annotated[Media | None, Field(description="White is edited: first frame or video.")] = None
     target: Annotated[Target, Field(description="Instead of mask: words, or JSON box or points.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
     size: Annotated[str | None, Field(description="auto|480p|580p|720p. Default auto.")] = None
     frame_num: Annotated[WholeNumber, Field(description="17-241. Default by video.")] = None
     speed_mode: Annotated[str | None, Field(description="fastest (default), fast, consistent.")] = None
-    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30."), _UNLISTED] = None
-    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5."), _UNLISTED] = None
-    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++ or euler."), _UNLISTED] = None
-    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5."), _UNLISTED] = None
+    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30.")] = None
+    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5.")] = None
+    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++, euler.")] = None
+    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5.")] = None
+    keep_outside: Annotated[Flag, Field(description="Default false.")] = False
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
     model: ModelId = None

@@ -15,6 +15,7 @@ __all__ = [
     "AnyResult",
     "Cost",
     "DescribeResult",
+    "EditChanges",
     "FrameMask",
     "InputFile",
     "JobList",
@@ -300,6 +301,30 @@ class MaskShare(_ResultRecord):
     frames: Annotated[int | None, Field(description="How many were looked at; null: a picture.")] = None
 
 
+class EditChanges(_ResultRecord):
+    """What an edit has changed, frame by frame against its original; shares are fractions.
+
+    Pixels count as changed beyond what encoding alone does; a rim of a few pixels around the mask counts for neither
+    side.
+    """
+
+    mask_share: Annotated[float, Field(description="Of the frame under the mask, on average.")]
+    changed_inside: Annotated[float | None, Field(description="Of the pixels under the mask.")] = None
+    changed_outside: Annotated[float | None, Field(description="Of all others; null: there are none.")] = None
+    psnr_outside_db: Annotated[
+        float | None, Field(description="null where all pixels outside are identical, or there are none.")
+    ] = None
+    frames_compared: int
+    frames_dropped: Annotated[int, Field(description="Of the edited part of the original, not in the result.")]
+    frames_added: Annotated[int, Field(description="Of the result, showing no frame of their own.")]
+    sound: Annotated[
+        Literal["kept", "carried_over", "changed", "none"],
+        Field(description="carried_over: put back by us; changed: the model's own."),
+    ]
+    outside_restored: Annotated[bool, Field(description="The original was laid back outside of the mask.")]
+    note: Annotated[str, Field(description="How frames were compared, where that is not plain.")] = ""
+
+
 class VideoResult(JobResult):
     """Result of `generate_video` and `edit_video_with_mask`."""
 
@@ -314,6 +339,7 @@ class VideoResult(JobResult):
     steps: Annotated[
         list[JobStep], Field(description="Where other jobs give inputs; cost and progress are the sum.")
     ] = []
+    changes: Annotated[EditChanges | None, Field(description="Of an edit; null: not measured.")] = None
 
     def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
         named = _present_files(video=self.video, poster=self.poster, filmstrip=self.filmstrip)

@@ -2,11 +2,13 @@
 
 import logging
 
-from rotoscope.errors import RotoscopeError
+from rotoscope.errors import OutputLost, RotoscopeError
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.outputs import read_job_output
 from rotoscope.jobs.stages.fetch import fetch_again
 from rotoscope.jobs.stages.finish import find_missing_outputs, finish_in_worker
+from rotoscope.jobs.stages.finish_masks import FinishResult
+from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import Job
 
 __all__ = ["restore_files"]
@@ -29,6 +31,14 @@ async def restore_files(context: JobContext, job: Job) -> None:
         if await find_missing_outputs(context, raw):
             raw = list(await fetch_again(context, job))
         finished = await finish_in_worker(context, job, read_job_output(context, job), raw)
+        if _is_other_film(job, finished):
+            raise OutputLost("The film was made of files of which some are gone.")
         await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])
     except RotoscopeError as error:
         _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
+
+
+def _is_other_film(job: Job, finished: FinishResult) -> bool:
+    """Whether an edit was made of fewer files than before, so that its film is not the one that the result tells of."""
+    before, now = ((one or MeasuredResult()).changes or {} for one in (job.result, finished.result))
+    return any(before.get(name) != now.get(name) for name in ("outside_restored", "sound") if before)

@@ -6,7 +6,17 @@ What a provider says of the run (its id and page there, what was measured, what 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 
-from rotoscope.contracts.results import JobResult, JobSummary, Problem, ProviderFile, ProviderRun, Status
+from pydantic import ValidationError
+
+from rotoscope.contracts.results import (
+    EditChanges,
+    JobResult,
+    JobSummary,
+    Problem,
+    ProviderFile,
+    ProviderRun,
+    Status,
+)
 from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import StorageFailed
@@ -232,11 +242,22 @@ def _media_fields(job: Job, kept: Sequence[tuple[Output, FileAddress]], now: flo
         "text": found.text,
         "segments": list(found.segments),
         "mask_selects": job.plan.mask_selects,
+        "changes": _edit_changes(found),
         "video": files.get(("video", 0)),
         "poster": files.get(("poster", 0)),
         "filmstrip": files.get(("filmstrip", 0)),
         "files": [file for (role, _), file in files.items() if role == "raw"] if job.state == "failed" else [],
     }
+
+
+def _edit_changes(found: MeasuredResult) -> EditChanges | None:
+    """What an edit has changed; None where a newer version has written it in words that this one does not know."""
+    if found.changes is None:
+        return None
+    try:
+        return EditChanges.model_validate(found.changes)
+    except ValidationError:
+        return None
 
 
 def _is_at_provider(job: Job, output: Output, now: float) -> bool:

@@ -8,6 +8,7 @@
 | RESULT_MASKS: the masks of a result are measured and painted | 512 MB | 30 s | 300 s | no more |
 | RESULT_FILM: the video of a result is measured and shown | 512 MB | 30 s | 300 s | 120 s |
 | RESULT_TRACK: the masks of a clip become films | 768 MB | 60 s | 600 s | 900 s, by frames x pixels |
+| EDIT_FILM: an edit is compared with its original, or laid into it | 768 MB | 120 s | 600 s | 300 s |
 | EXPORT: the masks of a result are written for other programs | 512 MB | 240 s | 600 s | 480 s |
 
 Memory is counted over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is
@@ -31,6 +32,7 @@ from rotoscope.workers.messages import WorkerAnswer
 from rotoscope.workers.process import WorkerEnded, WorkerProcess, too_costly_error, unwrap_answer, worker_environment
 
 __all__ = [
+    "EDIT_FILM",
     "EXPORT",
     "FILM",
     "MASKS",
@@ -58,6 +60,7 @@ MASKS = WorkLimits(512_000_000, 4, 20, max_cpu_seconds=4, modules=(*_PIL, "numpy
 RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, max_cpu_seconds=30)
 RESULT_FILM = replace(FILM, memory_bytes=512_000_000, cpu_seconds=30, wall_seconds=300)
 RESULT_TRACK = WorkLimits(768_000_000, 60, 600, max_cpu_seconds=900, modules=(*_PIL, "numpy", "cv2", "av"))
+EDIT_FILM = WorkLimits(768_000_000, 120, 600, max_cpu_seconds=300, modules=(*_PIL, "numpy", "cv2", "av"))
 # A person waits for it at a terminal, and may interrupt it.
 EXPORT = WorkLimits(512_000_000, 240, 600, max_cpu_seconds=480, modules=(*_PIL, "numpy", "cv2", "av"))
 

@@ -7,12 +7,12 @@ from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.edit_masks import fit_mask
 from rotoscope.media.intake import AdmittedMedia
 from rotoscope.media.vault import Vault
-from rotoscope.models.awaited import is_awaited, read_awaited_output
+from rotoscope.models.awaited import OutputKind, is_awaited, read_awaited_output
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Manifest
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["choose_by_clip", "fit_masks"]
+__all__ = ["choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
 
 _DEFAULT_MAX_FRAMES = 400
 
@@ -57,7 +57,7 @@ async def fit_masks(
                 decoders,
                 mask[0],
                 video[0] if video else None,
-                _max_edited_frames(manifest),
+                max_edited_frames(manifest),
                 inverted=field.polarity == "black",
             )
             media[argument] = [fitting]
@@ -67,10 +67,17 @@ async def fit_masks(
     return notes
 
 
+def find_kind(medium: AdmittedMedia) -> OutputKind:
+    """Whether a medium, which may not exist yet, is a picture or a film."""
+    awaited = read_awaited_output(medium.value)
+    if awaited is not None:
+        return awaited.kind
+    return "image" if medium.frames is None else "video"
+
+
 def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> None:
     """Some models take a mask as a film alone: they follow nothing that is drawn on the first frame."""
-    awaited = read_awaited_output(mask.value)
-    kind = awaited.kind if awaited is not None else "image" if mask.frames is None else "video"
+    kind = find_kind(mask)
     taken = {field.kind for field in manifest.inputs.values() if field.argument == argument}
     if kind in taken or "visual" in taken:
         return
@@ -85,7 +92,7 @@ def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> 
     )
 
 
-def _max_edited_frames(manifest: Manifest) -> int:
+def max_edited_frames(manifest: Manifest) -> int:
     """How many frames of a video the model edits at most."""
     known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
     return min(known, default=_DEFAULT_MAX_FRAMES)

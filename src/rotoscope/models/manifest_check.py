@@ -47,7 +47,7 @@ REQUEST_FORMS: Mapping[str, Mapping[str, str]] = {
 }
 """The request forms of each dialect that comes with rotoscope, for `form` of a route."""
 
-_NOT_FOR_MODELS = ("model", "dry_run", "overlay", OPTIONS_ARGUMENT)  # arguments that fill no input by their name
+_NOT_FOR_MODELS = ("model", "dry_run", "overlay", "keep_outside", OPTIONS_ARGUMENT)  # they fill no input by their name
 _MAX_CALLS = 2_000
 _MAX_PROBLEMS = 20
 _SEEDS = (0, 2**31 - 1)  # the ends of what is drawn

@@ -13,7 +13,8 @@ from rotoscope.providers.http.messages import Json
 
 __all__ = ["rank_routes"]
 
-_NOT_SENT = ("overlay", OPTIONS_ARGUMENT)  # arguments that no provider gets; options that none takes are refused
+# Arguments that no provider gets; options that none takes are refused.
+_NOT_SENT = ("overlay", "keep_outside", OPTIONS_ARGUMENT)
 
 
 def rank_routes(

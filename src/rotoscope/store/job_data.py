@@ -200,12 +200,21 @@ class FetchEffort:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredResult:
-    """The result without its files: one row for each mask, phrase and frame, as the tool's result shows it."""
+    """The result without its files, as the tool's result shows it.
+
+    Attributes:
+        text: what the model said.
+        masks: one row for each mask.
+        segments: one row for each phrase.
+        frames: one row for each frame of a clip that an object was followed through.
+        changes: what an edit has changed; None where that is not known, and in rows of older versions.
+    """
 
     text: str | None = None
     masks: tuple[Mapping[str, Json], ...] = ()
     segments: tuple[Mapping[str, Json], ...] = ()
     frames: tuple[Mapping[str, Json], ...] = ()
+    changes: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,7 @@ def _result_to_json(result: MeasuredResult) -> dict[str, Json]:
     segments: list[Json] = [dict(segment) for segment in result.segments]
     frames: list[Json] = [dict(frame) for frame in result.frames]
     more: dict[str, Json] = {"frames": frames} if frames else {}
+    more |= {"changes": dict(result.changes)} if result.changes is not None else {}
     return {"result": {"text": result.text, "masks": masks, "segments": segments, **more}}
 
 
@@ -259,8 +260,10 @@ def _read_result(data: Json) -> MeasuredResult | None:
     known = _object(data)
     if not isinstance(data, dict):
         return None
-    rows = (_objects(known.get(name)) for name in ("masks", "segments", "frames"))
-    return MeasuredResult(_text(known.get("text")), *rows)
+    masks, segments, frames = (_objects(known.get(name)) for name in ("masks", "segments", "frames"))
+    changes = known.get("changes")
+    shown = changes if isinstance(changes, dict) else None
+    return MeasuredResult(_text(known.get("text")), masks, segments, frames, shown)
 
 
 def _object(value: Json) -> dict[str, Json]:

@@ -138,7 +138,9 @@ def compute_request_keys(
     """
     manifest, named = checked.view, checked.media.job_form
     driver = _driver_of(access, planned)
-    how = {"driver": driver, "overlay": checked.asked.get("overlay")}
+    how: dict[str, Json] = {"driver": driver, "overlay": checked.asked.get("overlay")}
+    if checked.asked.get("keep_outside"):  # named only where it is, so that the keys of older versions stay
+        how["keep_outside"] = True
     key, price = request_and_price_keys(principal, manifest, planned, how)
     others: tuple[str, ...] = ()
     if job_form is not None and named is not None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage, SegmentVideo
-from rotoscope.errors import InvalidInput
-from rotoscope.media.input_media import choose_by_clip, fit_masks
+from rotoscope.errors import InvalidInput, TooLarge
+from rotoscope.media.edits.limits import LARGEST_LAYING_BACK
+from rotoscope.media.input_media import choose_by_clip, find_kind, fit_masks, max_edited_frames
 from rotoscope.media.intake import AdmittedMedia, Intake
 from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
@@ -124,7 +125,8 @@ async def admit_media(
         # A mask that is sent the other way round must be read, wherever it is.
         # A clip in which an object is followed is read here: its frames are counted, and its size is the mask's.
         followed = manifest.tool == "segment_video" and field.argument == "video"
-        passed = pass_urls and field.polarity == "white" and not followed
+        # So must films that are laid together.
+        passed = pass_urls and field.polarity == "white" and not followed and not asked.get("keep_outside")
         media[field.argument] = [
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)
             for one in listed
@@ -132,6 +134,8 @@ async def admit_media(
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))
+    if asked.get("keep_outside"):
+        _check_laying_back(manifest, media)
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
     notes += [*_sound_notes(manifest, media)]
     chosen: dict[str, Json] = {}
@@ -220,8 +224,26 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     if not sounds or manifest.outputs.sound:
         return []
     if manifest.outputs.sound is None:
-        return ["The clip has sound; whether the result will have any is not known."]
-    return ["The clip has sound; the result will have none."]
+        return ["The clip has sound: where the model gives none, the clip's own is put back at equal speed."]
+    return ["The clip has sound and the model gives none: the clip's own is put back, if the result has its speed."]
+
+
+def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> None:
+    """The original is laid back frame by frame, so the mask of every frame must be known, and the work bounded."""
+    masks, films = media.get("mask", ()), media.get("video", ())
+    if any(find_kind(mask) == "image" for mask in masks):
+        raise InvalidInput(
+            "keep_outside needs a mask film: a picture is the mask of the first frame alone.",
+            hint="Give a film that is white where each frame is to be edited, or leave keep_outside out.",
+        )
+    most = max_edited_frames(manifest)
+    for film in films:
+        pixels = (film.width or 0) * (film.height or 0) * min(film.frames or most, most)
+        if pixels > LARGEST_LAYING_BACK:
+            raise TooLarge(
+                f"The video ({film.width}x{film.height}) is too large for keep_outside.",
+                hint="Give a smaller or shorter video, or leave keep_outside out.",
+            )
 
 
 def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) -> list[str]:

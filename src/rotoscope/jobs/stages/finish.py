@@ -18,6 +18,7 @@ from rotoscope.errors import OutputLost, UserMistake, WorkerLost
 from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.given_files import open_given_file, picture_name
 from rotoscope.jobs.outputs import read_job_output
+from rotoscope.jobs.stages.finish_edit import finish_edit
 from rotoscope.jobs.stages.finish_film import FilmWork, finish_film
 from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
@@ -104,6 +105,8 @@ async def _process_outputs(
 ) -> FinishResult:
     if found.video is not None:
         path = await _open_output(context, raw[0], files)
+        if job.tool == "edit_video_with_mask":
+            return await finish_edit(context, job, raw[0], path, stem, files)
         return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
     if found.track is not None:
         film = await _film_work(context, job, found, await _open_output(context, raw[0], files), stem, files)

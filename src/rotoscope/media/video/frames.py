@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from PIL import Image
+    from PIL.Image import Transpose
 
 __all__ = [
     "SQUARE",
@@ -33,6 +34,7 @@ __all__ = [
     "pixel_aspect",
     "rotate_upright",
     "square_pixel_size",
+    "turn_of",
     "upright_picture",
 ]
 
@@ -153,9 +155,18 @@ def upright_picture(frame: "VideoFrame", aspect: Fraction, height: int | None = 
 
 def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
     """A picture of a frame, turned upright by the frame's display matrix."""
+    turn = turn_of(frame)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def turn_of(frame: "VideoFrame") -> "Transpose | None":
+    """How a picture of a frame is turned upright; None where it is.
+
+    To look at it ties the frame into a cycle: its memory is free only when the collector of garbage has run.
+    """
     from PIL.Image import Transpose
 
-    turns = {
+    turns: dict[tuple[int, ...], Transpose] = {
         (-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT,
         (-1, 0, 0, -1): Transpose.ROTATE_180,
         (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
@@ -166,7 +177,7 @@ def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image"
     }
     turn = display_matrix_of(frame)
     signs = tuple((value > 0) - (value < 0) for value in (*turn[0][:2], *turn[0][3:5])) if turn else ()
-    return picture.transpose(turns[signs]) if signs in turns else picture
+    return turns.get(signs)
 
 
 def _decode_shown_frames(container: "InputContainer", pictures: "VideoStream", most: int) -> "Iterator[VideoFrame]":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PacketHandler",
     "add_mask_track",
+    "add_picture_track",
     "add_track",
     "copy_track",
     "encode_audio_track",
@@ -168,6 +169,28 @@ def add_track(
     track.width, track.height = size
     track.pix_fmt = "yuv420p"
     track.codec_context.time_base = Fraction(1, 90_000)
+    return track
+
+
+def add_picture_track(
+    into: "OutputContainer", size: tuple[int, int], rate: Fraction, *, crf: int, preset: str, like: "VideoFrame"
+) -> "VideoStream":
+    """A track of H.264 for new frames.
+
+    Args:
+        into: the file to write.
+        size: width and height in pixels, both even.
+        rate: frames a second.
+        crf: x264's quality; lower is better.
+        preset: of x264.
+        like: a frame that has the colour space.
+    """
+    track = into.add_stream("libx264", rate=rate, options=_X264 | {"preset": preset, "crf": str(crf)})
+    track.width, track.height = size
+    track.pix_fmt = "yuv420p"
+    track.codec_context.time_base = Fraction(1, 90_000)
+    for name in ("colorspace", "color_primaries", "color_trc"):
+        setattr(track.codec_context, name, getattr(like, name))
     return track
 
 

@@ -42,6 +42,7 @@ export function details(job: JobRecord): HTMLElement {
   const facts = el(
     "dl",
     {},
+    fact(words.changed, job.changes === null ? null : words.changes(job.changes)),
     fact(words.time, seconds(job.elapsed)),
     fact(words.cost, [costWords(job), job.basis].filter(Boolean).join("; ")),
     fact(words.whatWasCharged, job.dryRun ? null : charge),

@@ -10,6 +10,7 @@ export interface Mask { index: number; label: string; score: number | null; box:
 export interface Segment { start: number; end: number; mask: number }
 export interface Input { argument: string; uri: string; url: string; contentType: string }
 export interface Problem { code: string; message: string; hint: string }
+export interface Changes { inside: number | null; outside: number | null; psnr: number | null; frames: number; restored: boolean }
 export interface JobRecord {
   id: string; status: string; tool: string; model: string; provider: string; sandbox: boolean;
   progress: number; message: string; elapsed: number; expected: number | null;
@@ -19,7 +20,7 @@ export interface JobRecord {
   masks: Mask[]; masksTotal: number; overlay: MediaFile | null; coco: MediaFile | null;
   text: string; segments: Segment[];
   maskFilm: MediaFile | null; video: MediaFile | null; poster: MediaFile | null; filmstrip: MediaFile | null;
-  files: MediaFile[]; inputs: Input[];
+  files: MediaFile[]; inputs: Input[]; changes: Changes | null;
 }
 
 type Raw = Record<string, unknown>;
@@ -86,6 +87,15 @@ function input(value: unknown): Input | null {
   };
 }
 
+function changes(value: unknown): Changes | null {
+  const raw = object(value);
+  if (raw === null) return null;
+  return {
+    inside: number(raw["changed_inside"]), outside: number(raw["changed_outside"]), psnr: number(raw["psnr_outside_db"]),
+    frames: number(raw["frames_compared"]) ?? 0, restored: raw["outside_restored"] === true,
+  };
+}
+
 const MOST_PLAN = 6000; // characters that a person may want to read
 
 /** The request that a dry run shows, as text. */
@@ -129,6 +139,7 @@ export function readRecord(value: unknown): JobRecord | null {
     // Of an object that was followed through a clip the painted film is what is played.
     maskFilm: file(raw["mask"]), video: file(raw["video"]) ?? (raw["mask"] ? file(raw["overlay"]) : null), poster: file(raw["poster"]), filmstrip: file(raw["filmstrip"]),
     files: present(list(raw["files"]).map(file)), inputs: present(list(raw["inputs"]).map(input)),
+    changes: changes(raw["changes"]),
   };
 }
 

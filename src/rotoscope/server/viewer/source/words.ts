@@ -2,6 +2,8 @@
 
 const plural = (n: number, one: string, many: string) => `${n} ${n === 1 ? one : many}`;
 
+interface ChangeNumbers { inside: number | null; outside: number | null; psnr: number | null; frames: number; restored: boolean }
+
 export const words = {
   product: "rotoscope",
   tools: {
@@ -173,6 +175,13 @@ export const words = {
   run: "Run",
   seed: "Seed",
   time: "Time",
+  changed: "Changed pixels",
+  changes: ({ inside, outside, psnr, frames, restored }: ChangeNumbers) => {
+    const share = (part: number | null) => (part === null ? "none" : `${(part * 100).toFixed(1)} %`);
+    const near = psnr === null ? "" : ` (${psnr.toFixed(1)} dB)`;
+    const kept = restored ? ", original laid back" : "";
+    return `${share(inside)} inside the mask, ${share(outside)} outside${near}${kept}; ${plural(frames, "frame", "frames")}`;
+  },
   warnings: "Notes",
   plan: "What would be run",
   leftOut: "Left out of this report",

@@ -1,0 +1,128 @@
+"""The last stage of an edit: prove what it has changed, lay the original back where that was asked, carry sound over.
+
+Films are measured and written in worker processes, each step in a call of its own: what one cannot read or finish costs
+a warning, and the model's film stays the result. A film that is written here is made of stored files alone and always
+in the same way, so a stage that is repeated gives the same bytes.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio.to_thread
+
+from rotoscope.errors import RotoscopeError, StorageFailed, WorkerLost
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.given_files import open_given_file
+from rotoscope.jobs.stages.finish_masks import FinishResult
+from rotoscope.jobs.stages.finish_video import finish_video
+from rotoscope.media.decoders import EDIT_FILM, RESULT_FILM
+from rotoscope.media.edits.films import GivenMask
+from rotoscope.media.edits.proving import EditProof, EditWork, prove_edit, remake_film
+from rotoscope.media.sniff import file_content_type, is_video
+from rotoscope.providers.http.messages import Json
+from rotoscope.store.records import Artifact, Job, Output
+
+__all__ = ["finish_edit"]
+
+_log = logging.getLogger(__name__)
+_TRIES = 2  # times: a process that was ended from outside says nothing of the films
+
+
+async def finish_edit(
+    context: JobContext, job: Job, raw: Output, path: Path, stem: Path, files: AsyncExitStack
+) -> FinishResult:
+    """The result of an edit. Its video is the model's film, or one that was made of it; that stays under `raw`.
+
+    Args:
+        context: holds the vault, the one client and the workers.
+        job: the job.
+        raw: what is known of the model's film.
+        path: its file.
+        stem: the path with which the names of the files that are made begin.
+        files: closes what is opened.
+
+    Raises:
+        OutputLost: the model's film is no video that can be opened.
+        StorageFailed: the disk does not take what is made.
+        WorkerLost: the worker was ended from outside.
+    """
+    proof = await _prove(context, job, path, stem, files)
+    video, film = raw, path
+    if proof.made is not None:
+        film = proof.made.path
+        video = Output("raw", 0, Artifact(proof.made.sha256, proof.made.content_type, film.stat().st_size))
+    finished = await context.decoders.run(finish_video, video, film, stem, limits=RESULT_FILM)
+    return replace(
+        finished,
+        result=replace(finished.result, changes=proof.changes),
+        warnings=(*finished.warnings, *proof.warnings),
+        new_files=(*finished.new_files, *([proof.made] if proof.made else [])),
+    )
+
+
+async def _prove(context: JobContext, job: Job, path: Path, stem: Path, files: AsyncExitStack) -> EditProof:
+    given = _edit_inputs(context, job)
+    original = await open_given_file(context, given.film, stem, files, "original")
+    if original is None:
+        return EditProof(warnings=(f"{_UNMEASURED}: the original cannot be read any more.",))
+    mask = await open_given_file(context, given.mask, stem, files, "mask")
+    kind = await anyio.to_thread.run_sync(file_content_type, mask) if mask is not None else None
+    known = GivenMask(mask, is_video(kind or ""), given.is_inverted) if mask is not None else None
+    work = EditWork(path, original, known, given.frames, keeps_outside=job.args.get("keep_outside") is True)
+    proof = await _run(context, _UNMEASURED, prove_edit, work)
+    if not (work.keeps_outside or proof.carries_sound):
+        return proof
+    what = "The original could not be laid back" if work.keeps_outside else "The sound could not be carried over"
+    remade = await _run(context, what, remake_film, work, proof, stem)
+    return remade if remade.made else replace(proof, warnings=(*proof.warnings, *remade.warnings))
+
+
+_UNMEASURED = "What the edit changed could not be measured"
+
+
+async def _run(context: JobContext, what: str, step: Callable[..., EditProof], *given: object) -> EditProof:
+    """A step in a worker; a good film is not lost for want of it."""
+    reason = "the process that did it was ended."
+    for _ in range(_TRIES):
+        try:
+            return await context.decoders.run(step, *given, limits=EDIT_FILM)
+        except WorkerLost:
+            continue
+        except StorageFailed:
+            raise
+        except RotoscopeError as error:
+            reason = error.message
+            break
+        except Exception:  # noqa: BLE001 - a stranger's film has found a fault of ours
+            _log.exception("an edit could not be examined")
+            reason = "of a fault in rotoscope."
+            break
+    return EditProof(warnings=(f"{what}: {reason[:1].lower()}{reason[1:]}",))
+
+
+@dataclass(frozen=True, slots=True)
+class _EditInputs:
+    """The links of an edit's film and mask, whether that selects black, and how many frames were to be edited."""
+
+    film: str
+    mask: str
+    is_inverted: bool
+    frames: int | None
+
+
+def _edit_inputs(context: JobContext, job: Job) -> _EditInputs:
+    """What was sent."""
+    given: Mapping[str, Json] = job.call.input
+    links, inverted, frames = {"video": "", "mask": ""}, False, None
+    for name, known in context.manifest(job).inputs.items():
+        value = given.get(name)
+        if known.argument in links and isinstance(value, str):
+            links[known.argument] = value
+            inverted = inverted or (known.argument == "mask" and known.polarity == "black")
+        if known.fits == "frames":
+            count = known.default if value is None else value
+            frames = count if isinstance(count, int) and not isinstance(count, bool) else None
+    return _EditInputs(links["video"], links["mask"], inverted, frames)
