@@ -231,11 +231,11 @@ class EditVideoWithMask(Arguments):
     size: Annotated[str | None, Field(description="auto|480p|580p|720p. Default auto.")] = None
     frame_num: Annotated[WholeNumber, Field(description="17-241. Default by video.")] = None
     speed_mode: Annotated[str | None, Field(description="fastest (default), fast, consistent.")] = None
-    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30.")] = None
-    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5.")] = None
-    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++, euler.")] = None
-    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5.")] = None
-    keep_outside: Annotated[Flag, Field(description="Default false.")] = False
+    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30."), _UNLISTED] = None
+    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5."), _UNLISTED] = None
+    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++, euler."), _UNLISTED] = None
+    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5."), _UNLISTED] = None
+    keep_outside: Annotated[Flag, Field(description="Original back outside the mask. Default false.")] = False
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
     model: ModelId = None

@@ -98,7 +98,7 @@ TOOLS: Mapping[str, ToolContract] = {
         title="Edit video with mask",
         description=(
             "Edit a video inside a mask: replace, remove or insert an object (inpaint). "
-            "Mask by segment_image or segment_video. Costs money."
+            "Name it by target, or give a mask. Costs money."
         ),
         arguments=EditVideoWithMask,
         result=VideoResult,
