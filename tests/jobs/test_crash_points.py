@@ -47,7 +47,8 @@ from rotoscope_sandbox.workers import WorkerPool
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 TEMPO = Intervals(poll=5.0, change_poll=5.0)  # what is done for other processes is not what dies here
-FORMS = ("replicate-official", "replicate-version", "fal-queue", "fal-film", "segmind-v1", "gateway")
+FORMS = ("replicate-official", "replicate-version", "fal-queue", "fal-film", "segmind-v1", "gateway", "chain")
+RUNS = {"chain": 2}  # how many are paid for; else one
 
 
 def request(form: str, home: Path) -> tuple[str, Arguments]:
@@ -61,9 +62,11 @@ def request(form: str, home: Path) -> tuple[str, Arguments]:
         return "segment_image", SegmentImage.model_validate({"image": str(picture), "points": points})
     if form == "fal-queue":
         return "describe_with_masks", DescribeWithMasks(image=str(picture))
-    if form == "fal-film":
-        scenery = make_scenery(clip)
-        return "segment_video", SegmentVideo(video=str(scenery.path), instruction="the disc")
+    if form in ("fal-film", "chain"):
+        film = str(make_scenery(clip).path)
+        edit = EditVideoWithMask(prompt="an empty room", video=film, target="the disc")
+        find = SegmentVideo(video=film, instruction="the disc")
+        return ("edit_video_with_mask", edit) if form == "chain" else ("segment_video", find)
     if form == "replicate-official":
         return "generate_video", GenerateVideo(prompt="a calm sea", duration=4, resolution="480p")
     draw_clip(clip)
@@ -142,7 +145,11 @@ class World:
             return ledger.execute(query).fetchone()
 
     def job(self) -> tuple[str, str]:
-        state, error = self.read("SELECT state, error FROM jobs")
+        """What has become of the request: of a chain, of its last job, or of the one that a person must look at."""
+        state, error = self.read(
+            "SELECT state, error FROM jobs ORDER BY state = 'needs_review' DESC, "
+            "id IN (SELECT on_job_id FROM job_waits) LIMIT 1"
+        )
         return state, json.loads(error)["code"] if error and json.loads(error) else ""
 
     def over(self) -> bool:
@@ -257,18 +264,18 @@ def dies_and_is_followed(form: str, number: int) -> tuple[str, str, int]:
     first.seams.kill_at = number
     world.time.run(600, lambda: first.seams.dead)
     assert first.seams.dead
-    intent = world.read("SELECT prediction_id FROM submissions")
+    intents, unnamed = world.read("SELECT count(*), count(*) - count(prediction_id) FROM submissions")
     paid = len(world.app.state.accepted)
     listed = shipped().providers[world.read("SELECT provider FROM jobs")[0]].can_list
-    unknown = intent is not None and intent[0] is None and not (paid and listed)
+    unknown = bool(unnamed) and not (paid == intents and listed)  # of a chain only the latest run can be unnamed
     world.process("second")
     world.time.run(600, world.over)
     world.time.close()
     state, code = world.job()
     assert code == ("submit_unknown" if state == "needs_review" else "")
     paid = len(world.app.state.accepted)
-    assert state == "needs_review" or paid == 1
-    assert bool(world.read("SELECT settled_at FROM reservations")[0]) == (state == "succeeded")
+    assert state == "needs_review" or paid == RUNS.get(form, 1)
+    assert world.read("SELECT min(settled_at IS NOT NULL) FROM reservations")[0] == (state == "succeeded")
     return state, "needs_review" if unknown else "succeeded", paid
 
 
@@ -278,6 +285,6 @@ def test_a_job_survives_a_kill_at_every_step_and_is_paid_once(form: str) -> None
     wrong = []
     for number, step in enumerate(steps(form), start=1):
         state, should, paid = dies_and_is_followed(form, number)
-        if (state != should) or paid > 1:
+        if (state != should) or paid > RUNS.get(form, 1):
             wrong.append(f"{number} {step}: {state}, not {should}; paid {paid}")
     assert not wrong

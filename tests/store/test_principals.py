@@ -47,7 +47,7 @@ OF_A_PRINCIPAL = {"jobs", "can_read_artifact"}
 # They take a record that was read on behalf of its principal.
 OF_A_RECORD = {"open", "preview_open", "advance", "commit_intent", "allow_resend", "withdraw_intent"} | {
     "awaited_jobs",
-    "succeeded_steps",
+    "joined_steps",
 }
 # They act for the process or for the operator, and say so; how long runs take is known of models and not of jobs.
 UNSCOPED = {

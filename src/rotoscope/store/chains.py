@@ -143,7 +143,7 @@ def find_steps(connection: Connection, new: NewJob) -> Sequence[Job | None]:
 
 def _find_step(connection: Connection, step: NewJob) -> Job | None:
     for job in find_equal_jobs(connection, step):
-        if job.state == "succeeded":
+        if job.state == "succeeded" and step.joins_ended:
             return job
         is_unwanted = job.cancel_requested and read_submission(connection, job.id) is None
         if job.state not in ENDED_STATES and not is_unwanted:

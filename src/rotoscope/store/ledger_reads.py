@@ -115,12 +115,13 @@ class LedgerReads:
 
     async def awaited_jobs(self, job: Job) -> Sequence[AwaitedJob]:
         """The jobs that a job waits for or has waited for, its steps among them, by their numbers."""
+        if not job.plan.awaited_jobs:
+            return ()
         return await self._database.transact(lambda c: read_awaited_jobs(c, job.id), writes=False, is_one_look=True)
 
-    async def succeeded_steps(self, new: NewJob) -> Sequence[Job]:
-        """The jobs with a result that steps of a new job would join now."""
-        found = await self._database.transact(lambda c: find_steps(c, new), writes=False)
-        return [job for job in found if job is not None and job.state == "succeeded"]
+    async def joined_steps(self, new: NewJob) -> Sequence[Job | None]:
+        """The job that each step of a new job would join now; None where it would be opened as a new one."""
+        return await self._database.transact(lambda c: find_steps(c, new), writes=False)
 
     async def outputs(self, job_id: str, principal: str) -> Sequence[Output]:
         """The files of a principal's job, by role and number; none where there is no such job."""

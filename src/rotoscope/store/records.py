@@ -63,6 +63,7 @@ class NewJob:
         steps: the jobs that are opened with it because it takes their outputs as arguments, in the order in which its
             plan names them (`models.awaited`). It is the last step itself.
         waits_for: the ids of open jobs whose outputs it takes as well, numbered after the steps.
+        joins_ended: whether, as a step, it may be a job that has succeeded; not where the files of that are gone.
         other_keys: keys that an equal request may have been opened under, when a job whose output it names went on.
     """
 
@@ -85,6 +86,7 @@ class NewJob:
     steps: tuple["NewJob", ...] = ()
     waits_for: tuple[str, ...] = ()
     other_keys: tuple[str, ...] = ()
+    joins_ended: bool = True
 
     @property
     def total_estimate_usd(self) -> float | None:

@@ -14,6 +14,7 @@ from rotoscope.models.manifest import PROMPTED_TOOLS, Manifest
 from rotoscope.models.plan import CallPlan, awaited_files, kept_files, prompt_kinds, replace_media
 from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
+from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call, add_token
 from rotoscope.store.money import Caps, refuse_over_budget
 from rotoscope.store.records import NewJob
@@ -38,7 +39,8 @@ def dry_run_result(
     """
     new, planned = plan.new_job, plan.call_plan
     chain = (*plan.steps, plan)
-    call = _preview_call(_manifest_of(plan, catalog), catalog.providers[new.provider], planned)
+    manifest = _manifest_of(plan, catalog)
+    call = _preview_call(manifest, catalog.providers[new.provider], planned)
     cost = planned.estimate
     price_notes = [cost.price_note] if cost.price_note else []
     notes = [*_seed_notes(new, planned), *price_notes, *_cap_notes(caps, new)]
@@ -60,7 +62,7 @@ def dry_run_result(
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         quote_key=new.quote_key,
-        planned_input=dict(planned.call.input),
+        planned_input=_name_awaited_files(manifest, planned.call.input),
         planned_request=build_planned_request(dialects[new.provider], catalog.providers[new.provider], call),
         **_video_fields(new, [_preview_step(one, catalog, dialects) for one in chain] if plan.steps else []),
     )
@@ -86,6 +88,12 @@ def _preview_step(planned: PlannedJob, catalog: Catalog, dialects: Mapping[str, 
         cost=_cost_of(planned),
         planned_request=build_planned_request(dialects[new.provider], provider, call),
     )
+
+
+def _name_awaited_files(manifest: Manifest, filled: Mapping[str, Json]) -> dict[str, object]:
+    """An input with words in place of the files that do not exist yet."""
+    words = dict.fromkeys(awaited_files(manifest, filled), "<the result of the step before>")
+    return cast("dict[str, object]", replace_media(manifest, filled, words))
 
 
 def _manifest_of(planned: PlannedJob, catalog: Catalog) -> Manifest:

@@ -32,7 +32,7 @@ from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
 from rotoscope.store.questions import Questions
 from rotoscope.store.quotes import Quotes
-from rotoscope.store.records import ENDED_STATES, AwaitedJob, Job, OpenResult
+from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
 from rotoscope.studio.links import JobLinks, parse_job_id
@@ -115,6 +115,10 @@ class Studio:
         """
         self.build_planner().cache.discard(plan)
         caps = replace(self.caps, consent_usd=agreed_usd)
+        if plan.steps:
+            from rotoscope.studio.step_files import check_step_files
+
+            plan = replace(plan, new_job=await check_step_files(self.context, plan.new_job))
         opening = await self.context.ledger.open(plan.new_job, caps, self.owner, question_id)
         for job in opening.startable:
             self.dispatcher.start(job.id)
@@ -235,9 +239,7 @@ class Studio:
             UnknownJob: the principal has no such job.
         """
         job = await self.context.ledger.request_cancel(parse_job_id(job_id), principal)
-        for one in (job, *(step.job for step in await self._steps_of(job) if step.job.cancel_requested)):
-            self.dispatcher.stop(one.id)
-            self.context.notifier.notify_change(one.id)
+        await self._waiter.stop(job)
         return job
 
     async def resume(self, job_id: str, principal: str) -> Job:
@@ -270,7 +272,7 @@ class Studio:
     async def result(self, job: Job, record_type: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         current, now = await self._waiter.current_job(job), self.context.clock()
-        steps = await self._steps_of(job)
+        steps = await self.context.ledger.awaited_jobs(job)
         # Most questions are about jobs without files: nothing is read for them.
         if not job.may_have_files and record_type is not JobRecord:
             return job_result(current, (), self.context.vault, now, record_type, steps)
@@ -381,9 +383,6 @@ class Studio:
         """
         refusals = await self.prices.refresh() if refresh else {}
         return await self.prices.compare(), refusals
-
-    async def _steps_of(self, job: Job) -> Sequence[AwaitedJob]:
-        return await self.context.ledger.awaited_jobs(job) if job.plan.awaited_jobs else ()
 
     @property
     def _waiter(self) -> JobWaiter:

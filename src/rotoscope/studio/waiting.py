@@ -132,6 +132,13 @@ class JobWaiter:
             job, min(seconds, max(0.0, deadline - anyio.current_time())), on_change, until=ENDED_STATES
         )
 
+    async def stop(self, job: Job) -> None:
+        """Tell the drivers of a job that is to be cancelled, and of its steps that are, as far as they are here."""
+        steps = [one.job for one in await self.context.ledger.awaited_jobs(job) if one.job.cancel_requested]
+        for one in (job, *steps):
+            self.dispatcher.stop(one.id)
+            self.context.notifier.notify_change(one.id)
+
     async def _take_over(self, job: Job, budget: float) -> float | None:
         """Have a job driven, or what it waits for; for how many seconds one of them has been driven here, if any is."""
         driven = await self.dispatcher.request_takeover(job.id)

@@ -1,0 +1,341 @@
+"""Edits whose target is named: two jobs that are opened, priced, joined and cancelled as one."""
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+from calls import StudioOpener, Until
+from engine_media import write_video
+from scripted_provider import Answer, ScriptedProvider
+
+from rotoscope.contracts.arguments import EditVideoWithMask, SegmentVideo, parse_arguments
+from rotoscope.contracts.results import JobResult, VideoResult
+from rotoscope.errors import InvalidInput, OverBudget
+from rotoscope.settings import Settings, read_settings
+from rotoscope.store.records import Job
+from rotoscope.studio.studio import Studio
+
+pytestmark = pytest.mark.anyio
+WIDTH, HEIGHT, FRAMES, RATE = 96, 64, 17, 16
+FINDER = """
+id = "me/finder"
+title = "Finder"
+tool = "segment_video"
+source = "me"
+rank = 1
+[[routes]]
+provider = "replicate"
+form = "official"
+endpoint = "me/finder"
+[routes.price]
+unit = "run"
+usd = 0.25
+seen = "2026-11"
+[inputs.clip]
+kind = "video"
+required = true
+argument = "video"
+[inputs.words]
+kind = "string"
+argument = "instruction"
+[inputs.points]
+kind = "object"
+many = true
+argument = "points"
+encode = "framed_points"
+[inputs.box]
+kind = "object"
+many = true
+argument = "box"
+encode = "framed_box"
+[outputs]
+rle = "$"
+[timing]
+typical_seconds = 5
+deadline_seconds = 60
+[example]
+clip = "https://example.com/a.mp4"
+"""
+PRICE = """
+["prunaai/vace-14b@replicate"]
+unit = "run"
+usd = 0.5
+seen = "2026-11"
+"""
+RUNS = " ".join(f"{row * WIDTH + 20} 30" for row in range(10, 50))
+FILM_URL = "https://sandbox.invalid/out.mp4"
+
+
+class Runs:
+    """What becomes of each run, by its number from 1 on: it works until a test says how it ends."""
+
+    def __init__(self, provider: ScriptedProvider) -> None:
+        self.provider = provider
+        self.ends: dict[int, dict[str, Any]] = {}
+        self.cancelled: list[int] = []
+        provider.respond = self.answer
+
+    async def answer(self, method: str, path: str, body: bytes) -> Answer:
+        if method == "GET" and path.startswith("/v1/predictions/p"):
+            number = int(path.removeprefix("/v1/predictions/p"))
+            return 200, self.provider.full(self.ends.get(number, {"status": "processing"}), f"p{number}")
+        if path.endswith("/cancel"):
+            number = int(path.split("/")[-2].removeprefix("p"))
+            self.cancelled.append(number)
+            self.ends[number] = {"status": "canceled"}
+            return 200, self.provider.full(self.ends[number], f"p{number}")
+        return await self.provider.answer(method, path, body)
+
+    def find(self, number: int) -> None:
+        self.ends[number] = {"status": "succeeded", "output": [RUNS] * FRAMES}
+
+    def edit(self, number: int) -> None:
+        self.ends[number] = {"status": "succeeded", "output": FILM_URL}
+
+
+@pytest.fixture
+def clip(home: Path) -> str:
+    chance = np.random.default_rng(2)
+    write_video(home / "clip.mp4", [chance.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)] * FRAMES, RATE)
+    return str(home / "clip.mp4")
+
+
+@pytest.fixture
+def provider(provider: ScriptedProvider, settings: Settings, clip: str) -> ScriptedProvider:
+    (settings.home / "models").mkdir(parents=True, exist_ok=True)
+    (settings.home / "models" / "finder.toml").write_text(FINDER, encoding="utf-8")
+    (settings.home / "models" / "prices.toml").write_text(PRICE, encoding="utf-8")
+    provider.files["/out.mp4"] = Path(clip).read_bytes()
+    return provider
+
+
+@pytest.fixture
+def runs(provider: ScriptedProvider) -> Runs:
+    return Runs(provider)
+
+
+def edit_of(clip: str, target: object = "the ball", **more: Any) -> EditVideoWithMask:
+    given = {"prompt": "an empty court", "model": "prunaai/vace-14b@replicate", "seed": 3, **more}
+    return parse_arguments(EditVideoWithMask, {"video": clip, "target": target, **given})
+
+
+async def begin(studio: Studio, arguments: EditVideoWithMask) -> Job:
+    return (await studio.start(await studio.plan("edit_video_with_mask", arguments, "local"))).job
+
+
+async def end_of(studio: Studio, job: Job) -> VideoResult:
+    with anyio.fail_after(120):
+        result = await studio.result(await studio.wait(job, 100))
+    assert isinstance(result, VideoResult)
+    return result
+
+
+@pytest.fixture
+def sent(provider: ScriptedProvider, until: Until) -> Any:
+    """Waits until so many paying requests were sent."""
+
+    async def wait(wanted: int) -> None:
+        async def has_sent() -> bool:
+            return provider.posts == wanted
+
+        await until(has_sent)
+
+    return wait
+
+
+async def run_whole(studio: Studio, runs: Runs, sent: Any, arguments: EditVideoWithMask) -> VideoResult:
+    """An edit from its call to its end, where it is the first of all requests."""
+    job = await begin(studio, arguments)
+    await sent(1)
+    runs.find(1)
+    await sent(2)
+    runs.edit(2)
+    return await end_of(studio, job)
+
+
+@pytest.mark.parametrize(
+    ("target", "named", "value"),
+    [
+        ("the ball", "words", "the ball"),
+        ({"left": 20, "top": 10, "right": 50, "bottom": 50}, "box", None),
+        ('[{"x": 30, "y": 20}]', "points", None),
+        ({"x": 30, "y": 20}, "points", None),
+    ],
+    ids=["words", "a box", "points as text", "one point"],
+)
+async def test_a_target_is_found_in_every_frame_and_what_was_found_is_edited(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any, target: object, named: str, value: Any
+) -> None:
+    result = await run_whole(studio, runs, sent, edit_of(clip, target))
+    assert result.status == "succeeded", result.error
+    first, second = provider.inputs
+    assert named in first
+    assert value is None or first[named] == value
+    assert second["src_mask"] == "https://sandbox.invalid/v1/files/f1"
+    assert result.mask_selects is not None
+    assert result.mask_selects.most == pytest.approx(30 * 40 / (WIDTH * HEIGHT), abs=0.01)
+    assert [(step.tool, step.status, step.reused) for step in result.steps] == [
+        ("segment_video", "succeeded", False),
+        ("edit_video_with_mask", "succeeded", False),
+    ]
+    assert result.request["target"] is not None
+    assert result.changes is not None
+    found = await studio.result(await studio.job(result.steps[0].job_id, "local"))
+    assert found.status == "succeeded"
+
+
+async def test_a_dry_run_shows_both_requests_and_their_sum_and_begins_nothing(
+    studio: Studio, provider: ScriptedProvider, clip: str
+) -> None:
+    shown = await studio.perform("edit_video_with_mask", edit_of(clip, dry_run=True), "local", 60)
+    assert isinstance(shown, VideoResult)
+    assert (shown.cost.estimate_usd, shown.cost.at_most_usd) == (0.75, 0.75)
+    assert [step.cost.estimate_usd for step in shown.steps] == [0.25, 0.5]
+    bodies = [step.planned_request.body for step in shown.steps if step.planned_request is not None]
+    assert [sorted(body["input"]) for body in bodies] == [  # type: ignore[call-overload]  # a JSON object
+        ["clip", "words"],
+        sorted(["prompt", "seed", "src_mask", "src_video", "frame_num"]),
+    ]
+    assert "step://" not in shown.model_dump_json()
+    assert provider.posts == 0
+    assert (await studio.list("local", None, 10)).jobs == []
+
+
+async def test_caps_hold_for_both_steps_together(
+    environment: dict[str, str], provider: ScriptedProvider, opened: StudioOpener, clip: str
+) -> None:
+    async with opened(read_settings({**environment, "ROTOSCOPE_MAX_USD_PER_CALL": "0.7"}), provider) as studio:
+        with pytest.raises(OverBudget, match=r"0\.75"):
+            await begin(studio, edit_of(clip))
+        assert (await studio.list("local", None, 10)).jobs == []
+    async with opened(read_settings({**environment, "ROTOSCOPE_MAX_USD_PER_DAY": "0.7"}), provider) as studio:
+        with pytest.raises(OverBudget):
+            await begin(studio, edit_of(clip))
+        assert (await studio.list("local", None, 10)).jobs == []
+
+
+async def test_what_was_found_is_used_again_by_another_edit_and_not_paid_again(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    first = await run_whole(studio, runs, sent, edit_of(clip))
+    await studio.mark_delivered(first, "local")
+    again = await begin(studio, edit_of(clip, prompt="a cat"))
+    await sent(3)
+    runs.edit(3)
+    result = await end_of(studio, again)
+    assert result.status == "succeeded", result.error
+    assert [step.reused for step in result.steps] == [True, False]
+    assert result.steps[0].job_id == first.steps[0].job_id
+    assert (first.cost.estimate_usd, result.cost.estimate_usd) == (0.75, 0.5)
+
+
+async def test_a_found_object_whose_file_is_gone_for_good_is_found_once_more(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    first = await run_whole(studio, runs, sent, edit_of(clip))
+    found = await studio.job(first.steps[0].job_id, "local")
+    for output in await studio.context.ledger.outputs(found.id, "local"):
+        address = studio.context.vault.address(output.artifact.sha256)
+        if address is not None and address.path is not None:  # outputs of equal content are one file
+            address.path.unlink()
+    again = await begin(studio, edit_of(clip, prompt="a cat"))
+    await sent(3)
+    runs.find(3)
+    await sent(4)
+    runs.edit(4)
+    result = await end_of(studio, again)
+    assert result.status == "succeeded", result.error
+    assert result.steps[0].job_id != found.id
+
+
+async def test_an_equal_request_joins_the_whole_while_its_first_step_runs(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    job = await begin(studio, edit_of(clip))
+    await sent(1)
+    assert (await begin(studio, edit_of(clip))).id == job.id
+    runs.find(1)
+    await sent(2)
+    assert (await begin(studio, edit_of(clip))).id == job.id
+    runs.edit(2)
+    assert (await end_of(studio, job)).status == "succeeded"
+    assert provider.posts == 2
+
+
+async def test_cancelling_the_whole_cancels_the_step_at_its_provider(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    job = await begin(studio, edit_of(clip))
+    await sent(1)
+    await studio.cancel(job.id, "local")
+    result = await end_of(studio, job)
+    step = await end_of_any(studio, result.steps[0].job_id)
+    assert (result.status, step.status) == ("cancelled", "cancelled")
+    assert runs.cancelled == [1]
+    assert provider.posts == 1
+
+
+async def end_of_any(studio: Studio, job_id: str) -> JobResult:
+    with anyio.fail_after(120):
+        return await studio.result(await studio.wait(await studio.job(job_id, "local"), 100))
+
+
+async def test_a_step_that_somebody_else_wants_goes_on_when_the_whole_is_cancelled(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    job = await begin(studio, edit_of(clip))
+    await sent(1)
+    alone = SegmentVideo(video=clip, instruction="the ball")
+    joined = await studio.start(await studio.plan("segment_video", alone, "local"))
+    await studio.cancel(job.id, "local")
+    runs.find(1)
+    assert (await end_of_any(studio, joined.job.id)).status == "succeeded"
+    assert joined.is_joined
+    assert provider.posts == 1
+
+
+async def test_a_target_that_was_not_found_ends_the_whole_unpaid_and_is_looked_for_again(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    job = await begin(studio, edit_of(clip))
+    await sent(1)
+    runs.ends[1] = {"status": "failed", "error": "out of memory"}
+    result = await end_of(studio, job)
+    assert result.status == "failed"
+    assert result.error is not None
+    assert "segment_video" in result.error.message
+    assert result.steps[1].cost.charged_usd == 0.0
+    await studio.mark_delivered(result, "local")
+    again = await begin(studio, edit_of(clip, prompt="a cat"))
+    assert again.id != job.id
+    await sent(2)
+    runs.find(2)
+    await sent(3)
+    runs.edit(3)
+    assert (await end_of(studio, again)).status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "Nothing says which part"),
+        ({"target": "the ball", "mask": "mask.png"}, "'mask' and 'target' both say"),
+        ({"target": {"left": 1}}, "'target' is wrong"),
+        ({"target": 5}, "'target' is wrong"),
+        ({"target": {"left": 90, "top": 0, "right": 200, "bottom": 10}}, "beyond the picture"),
+    ],
+    ids=["neither", "both", "half a box", "a number", "outside"],
+)
+async def test_a_target_that_cannot_be_is_refused_before_anything_is_begun(
+    studio: Studio, provider: ScriptedProvider, clip: str, given: dict[str, Any], words: str
+) -> None:
+    async def ask() -> None:
+        arguments = parse_arguments(EditVideoWithMask, {"video": clip, "prompt": "an empty court", **given})
+        await begin(studio, arguments)
+
+    with pytest.raises(InvalidInput, match=words):
+        await ask()
+    assert (await studio.list("local", None, 10)).jobs == []
+    assert provider.posts == 0
