@@ -1,5 +1,6 @@
 """Edits whose target is named: two jobs that are opened, priced, joined and cancelled as one."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,14 @@ class Runs:
         self.provider = provider
         self.ends: dict[int, dict[str, Any]] = {}
         self.cancelled: list[int] = []
+        self.forgotten: set[int] = set()
         provider.respond = self.answer
 
     async def answer(self, method: str, path: str, body: bytes) -> Answer:
         if method == "GET" and path.startswith("/v1/predictions/p"):
             number = int(path.removeprefix("/v1/predictions/p"))
+            if number in self.forgotten:
+                return 404, {"detail": "gone"}
             return 200, self.provider.full(self.ends.get(number, {"status": "processing"}), f"p{number}")
         if path.endswith("/cancel"):
             number = int(path.split("/")[-2].removeprefix("p"))
@@ -98,7 +102,7 @@ class Runs:
 @pytest.fixture
 def clip(home: Path) -> str:
     chance = np.random.default_rng(2)
-    write_video(home / "clip.mp4", [chance.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)] * FRAMES, RATE)
+    write_video(home / "clip.mp4", [chance.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)] * FRAMES, Fraction(RATE))
     return str(home / "clip.mp4")
 
 
@@ -231,8 +235,9 @@ async def test_what_was_found_is_used_again_by_another_edit_and_not_paid_again(
     assert (first.cost.estimate_usd, result.cost.estimate_usd) == (0.75, 0.5)
 
 
-async def test_a_found_object_whose_file_is_gone_for_good_is_found_once_more(
-    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+@pytest.mark.parametrize("is_kept_there", [True, False], ids=["the provider has it", "it is gone for good"])
+async def test_a_found_object_whose_file_is_gone_is_found_once_more_only_where_nobody_has_it(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any, is_kept_there: bool
 ) -> None:
     first = await run_whole(studio, runs, sent, edit_of(clip))
     found = await studio.job(first.steps[0].job_id, "local")
@@ -240,14 +245,16 @@ async def test_a_found_object_whose_file_is_gone_for_good_is_found_once_more(
         address = studio.context.vault.address(output.artifact.sha256)
         if address is not None and address.path is not None:  # outputs of equal content are one file
             address.path.unlink()
+    if not is_kept_there:
+        runs.forgotten.add(1)
+        runs.find(3)
     again = await begin(studio, edit_of(clip, prompt="a cat"))
-    await sent(3)
-    runs.find(3)
-    await sent(4)
-    runs.edit(4)
+    last = 3 if is_kept_there else 4
+    await sent(last)
+    runs.edit(last)
     result = await end_of(studio, again)
     assert result.status == "succeeded", result.error
-    assert result.steps[0].job_id != found.id
+    assert (result.steps[0].job_id == found.id) == is_kept_there
 
 
 async def test_an_equal_request_joins_the_whole_while_its_first_step_runs(
