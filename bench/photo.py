@@ -75,8 +75,12 @@ def one(path: Path) -> None:
         return True
 
     intake = Intake(
-        FilePreparer(FolderVault(path.parent / path.stem), Here()), Roots((path.parent,), path.parent), unused, check,
-        unused, anyone,
+        FilePreparer(FolderVault(path.parent / path.stem), Here()),
+        Roots((path.parent,), path.parent),
+        unused,
+        check,
+        unused,
+        anyone,
     )
 
     async def admit(name: str) -> int:

@@ -21,7 +21,7 @@ MODEL_TOOLS = ("generate_video", "edit_video_with_mask")
 
 def described(shape: type[Arguments]) -> Iterator[tuple[str, str]]:
     for name, field in shape.model_fields.items():
-        if name not in {"options", "model", "dry_run", "keep_outside"} and field.description:
+        if name not in {"options", "model", "dry_run", "keep_outside", "target"} and field.description:
             yield name, field.description
 
 

@@ -32,18 +32,19 @@ __all__ = [
     "Problem",
     "ProviderFile",
     "ProviderRun",
+    "ResultRecord",
     "Segment",
     "SegmentResult",
     "SegmentVideoResult",
     "Status",
-    "UploadStatus",
-    "UploadTicket",
     "VideoFile",
     "VideoResult",
 ]
 
 
-class _ResultRecord(BaseModel):
+class ResultRecord(BaseModel):
+    """The base of all: frozen, and free of half characters."""
+
     model_config = ConfigDict(frozen=True, defer_build=True)  # a start needs few of them
 
     @model_validator(mode="before")
@@ -53,7 +54,7 @@ class _ResultRecord(BaseModel):
         return replace_lone_surrogates(given)
 
 
-class Cost(_ResultRecord):
+class Cost(ResultRecord):
     """Money in US dollars; null means unknown, never free."""
 
     estimate_usd: float | None = None
@@ -62,7 +63,7 @@ class Cost(_ResultRecord):
     basis: str = ""
 
 
-class Problem(_ResultRecord):
+class Problem(ResultRecord):
     """What went wrong: a stable code, one sentence, and the next step."""
 
     code: str
@@ -70,14 +71,14 @@ class Problem(_ResultRecord):
     hint: str = ""
 
 
-class ProviderFile(_ResultRecord):
+class ProviderFile(ResultRecord):
     """A file as the provider gave it, where none of the result's own files is that very file."""
 
     url: str
     expires_at: str | None = None
 
 
-class ProviderRun(_ResultRecord):
+class ProviderRun(ResultRecord):
     """The run at the provider."""
 
     id: Annotated[str, Field(description="What its support and bills go by.")]
@@ -85,7 +86,7 @@ class ProviderRun(_ResultRecord):
     files: Annotated[list[ProviderFile], Field(description="What it gave, where that is no file below.")] = []
 
 
-class MediaFile(_ResultRecord):
+class MediaFile(ResultRecord):
     """A picture, a video or a document that we keep."""
 
     url: Annotated[
@@ -112,7 +113,7 @@ class VideoFile(MediaFile):
     codec: str
 
 
-class MaskBox(_ResultRecord):
+class MaskBox(ResultRecord):
     """Pixels of the upright picture; right and bottom are just outside."""
 
     left: int
@@ -121,7 +122,7 @@ class MaskBox(_ResultRecord):
     bottom: int
 
 
-class Mask(_ResultRecord):
+class Mask(ResultRecord):
     """One selected region; white in its picture is selected."""
 
     label: str
@@ -131,7 +132,7 @@ class Mask(_ResultRecord):
     media: MediaFile
 
 
-class Segment(_ResultRecord):
+class Segment(ResultRecord):
     """A phrase of the description and the mask that shows it."""
 
     phrase: str
@@ -140,7 +141,7 @@ class Segment(_ResultRecord):
     mask: Annotated[int, Field(description="Index into masks.")]
 
 
-class PlannedRequest(_ResultRecord):
+class PlannedRequest(ResultRecord):
     """The paying request as it would be sent: keys are named and not shown, files not yet uploaded stand in words."""
 
     method: str
@@ -149,7 +150,7 @@ class PlannedRequest(_ResultRecord):
     body: dict[str, object]
 
 
-class JobStep(_ResultRecord):
+class JobStep(ResultRecord):
     """One job of a chain: those whose outputs the whole takes, then its own run."""
 
     job_id: Annotated[str, Field(description="Empty for a dry run.")]
@@ -164,7 +165,7 @@ class JobStep(_ResultRecord):
     planned_request: Annotated[PlannedRequest | None, Field(description="dry_run only.")] = None
 
 
-class JobResult(_ResultRecord):
+class JobResult(ResultRecord):
     """What every tool says about its job.
 
     Attributes:
@@ -259,7 +260,7 @@ class DescribeResult(MaskResult):
     segments: list[Segment] = []
 
 
-class FrameMask(_ResultRecord):
+class FrameMask(ResultRecord):
     """The object in one frame of a clip."""
 
     frame: Annotated[int, Field(description="From 0 on.")]
@@ -293,7 +294,7 @@ class SegmentVideoResult(JobResult):
         return {**super().named_files(most), **named, **pictures}
 
 
-class MaskShare(_ResultRecord):
+class MaskShare(ResultRecord):
     """How much of the frame an edit's mask selects, as fractions; of a mask film, over its first frames."""
 
     least: float
@@ -301,7 +302,7 @@ class MaskShare(_ResultRecord):
     frames: Annotated[int | None, Field(description="How many were looked at; null: a picture.")] = None
 
 
-class EditChanges(_ResultRecord):
+class EditChanges(ResultRecord):
     """What an edit has changed, frame by frame against its original; shares are fractions.
 
     Pixels count as changed beyond what encoding alone does; a rim of a few pixels around the mask counts for neither
@@ -352,7 +353,7 @@ class AnyResult(VideoResult, DescribeResult, SegmentVideoResult):
     overlay: MediaFile | VideoFile | None = None  # type: ignore[assignment]  # a picture, or the film of a clip
 
 
-class InputFile(_ResultRecord):
+class InputFile(ResultRecord):
     """A file that the job was given, as it is sent to the model."""
 
     argument: str
@@ -375,7 +376,7 @@ def _present_files(**files: MediaFile | None) -> dict[str, MediaFile]:
     return {name: file for name, file in files.items() if file is not None}
 
 
-class JobSummary(_ResultRecord):
+class JobSummary(ResultRecord):
     """One line of `list_jobs`."""
 
     job_id: str
@@ -388,30 +389,7 @@ class JobSummary(_ResultRecord):
     created_at: str
 
 
-UploadStatus = Literal["waiting", "receiving", "checking", "ready", "refused", "expired"]
-
-
-class UploadTicket(_ResultRecord):
-    """Result of `upload_media`: where the file is to go, and what has become of it."""
-
-    ticket: Annotated[str, Field(description="Give it back to ask whether the file has come.")]
-    status: Annotated[UploadStatus, Field(description="refused: another file may be sent.")]
-    upload_url: Annotated[str, Field(description="PUT the file, or POST it as a form.")]
-    page_url: Annotated[str, Field(description="A page for a person.")]
-    artifact: Annotated[str | None, Field(description="artifact:// link; null until the file came.")] = None
-    received_bytes: int = 0
-    max_bytes: int
-    expires_at: Annotated[str, Field(description="Until when a file is taken.")]
-    content_type: str | None = None
-    width: int | None = None
-    height: int | None = None
-    duration_seconds: float | None = None
-    warnings: Annotated[list[str], Field(description="How the file was read.")] = []
-    error: Annotated[Problem | None, Field(description="Why the last file was refused.")] = None
-    next_step: str
-
-
-class JobList(_ResultRecord):
+class JobList(ResultRecord):
     """Result of `list_jobs`, newest first."""
 
     jobs: list[JobSummary]

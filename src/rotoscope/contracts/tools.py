@@ -24,9 +24,9 @@ from rotoscope.contracts.results import (
     MediaFile,
     SegmentResult,
     SegmentVideoResult,
-    UploadTicket,
     VideoResult,
 )
+from rotoscope.contracts.upload_results import UploadTicket
 
 __all__ = ["HTTP_TOOLS", "TOOLS", "ToolContract"]
 

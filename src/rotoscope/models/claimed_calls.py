@@ -14,6 +14,7 @@ from rotoscope.providers.http.messages import Json
 __all__ = [
     "MEDIA_ARGUMENTS",
     "PROMPT_ARGUMENTS",
+    "REQUIRED_IN_PART",
     "ClaimedCall",
     "argument_kind",
     "is_left_to_options",
@@ -41,6 +42,9 @@ PROMPT_ARGUMENTS: Mapping[PromptKind, tuple[str, Json]] = {
     "mask": ("mask", "https://example.com/mask.png"),
 }
 """For tools that find an object: the argument of each kind of prompt, and a value of it."""
+
+REQUIRED_IN_PART: Mapping[ToolName, tuple[str, ...]] = {"edit_video_with_mask": ("mask",)}
+"""The arguments of a tool that its record does not require, because another one stands for them: a target for a mask."""
 
 _MAX_SHOWN = 60  # characters of a value in a message
 
@@ -83,6 +87,7 @@ def iterate_base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
     """The least that a call holds: what the tool and the model require, with each kind of prompt."""
     shape = TOOLS[manifest.tool].arguments.model_fields
     base = {name: _sample_argument(name) for name, one in shape.items() if one.is_required()}
+    base |= {name: _sample_argument(name) for name in REQUIRED_IN_PART.get(manifest.tool, ())}
     for name, fact in manifest.inputs.items():
         if fact.required and fact.send is None and fact.argument and fact.argument not in _prompt_names(manifest):
             base.setdefault(fact.argument, _sample_value(manifest, fact))

@@ -15,6 +15,7 @@ from rotoscope.errors import InvalidInput
 from rotoscope.models.claimed_calls import (
     MEDIA_ARGUMENTS,
     PROMPT_ARGUMENTS,
+    REQUIRED_IN_PART,
     ClaimedCall,
     argument_kind,
     is_left_to_options,
@@ -226,7 +227,8 @@ def _check_required_sources(manifest: Manifest, found: _Findings) -> None:
     """Whether some input takes each file that the tool requires, and each kind of prompt that is claimed."""
     filled = {fact.argument for fact in manifest.inputs.values()}
     for argument, one in TOOLS[manifest.tool].arguments.model_fields.items():
-        if one.is_required() and argument in MEDIA_ARGUMENTS and argument not in filled:
+        is_required = one.is_required() or argument in REQUIRED_IN_PART.get(manifest.tool, ())
+        if is_required and argument in MEDIA_ARGUMENTS and argument not in filled:
             found.add("inputs", f"no input has argument = {argument!r}, which every call of {manifest.tool} gives.")
     if manifest.tool not in PROMPTED_TOOLS:
         return

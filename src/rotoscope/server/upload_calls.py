@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from mcp_types import CallToolResult
 
 from rotoscope.contracts.arguments import UploadMedia
-from rotoscope.contracts.results import Problem, UploadStatus, UploadTicket
+from rotoscope.contracts.results import Problem
 from rotoscope.contracts.times import timestamp
+from rotoscope.contracts.upload_results import UploadStatus, UploadTicket
 from rotoscope.errors import InvalidInput
 from rotoscope.server.present.text import upload_answer
 

@@ -17,9 +17,9 @@ from rotoscope.contracts.results import (
     JobResult,
     MaskShare,
     MediaFile,
-    UploadTicket,
     VideoFile,
 )
+from rotoscope.contracts.upload_results import UploadTicket
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 

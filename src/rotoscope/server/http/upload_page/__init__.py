@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from rotoscope.errors import RotoscopeError
 
 if TYPE_CHECKING:
-    from rotoscope.contracts.results import UploadTicket
+    from rotoscope.contracts.upload_results import UploadTicket
     from rotoscope.store.uploads import Upload
 
 __all__ = ["PageState", "PageView", "page_headers", "render_page"]
