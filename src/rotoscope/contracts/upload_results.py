@@ -26,6 +26,6 @@ class UploadTicket(ResultRecord):
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
-    warnings: Annotated[list[str], Field(description="How the file was read.")] = []
+    warnings: Annotated[list[str], Field(description="How the file was read.")] = []  # noqa: RUF012 - pydantic copies it for each record
     error: Annotated[Problem | None, Field(description="Why the last file was refused.")] = None
     next_step: str
