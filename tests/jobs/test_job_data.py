@@ -76,6 +76,7 @@ NEWER_KEYS: dict[str, Any] = {
     "charge_measured": {},
     "held": [],
     "media": {},
+    "awaited_jobs": 0,
 }
 NEWER_PRICE_KEYS = {"added_units": 0.0, "minimum_usd": 0.0, "billed_unit_usd": None}
 """What later versions write beside the keys of that row."""

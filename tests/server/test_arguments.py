@@ -16,7 +16,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "segment_image": {"image": "a.png"},
     "describe_with_masks": {"image": "a.png"},
     "generate_video": {"prompt": "a cat"},
-    "edit_video_with_mask": {"prompt": "a cat", "video": "v.mp4", "mask": "m.png"},
+    "edit_video_with_mask": {"prompt": "a cat", "video": "v.mp4"},
     "segment_video": {"video": "v.mp4"},
     "get_job": {"job_id": "x"},
     "cancel_job": {"job_id": "x"},

@@ -113,6 +113,8 @@ async def _run_video_steps(stage: DemoRun, photo: str, clip: str, still: str) ->
     if ball is not None:
         edit = {"prompt": "an empty room", "video": clip, "mask": f"job://{ball['job_id']}"}
         await stage.run_step("edit", "edit_video_with_mask, with that mask", "edit_video_with_mask", edit)
+    named = {"prompt": "an empty room", "video": clip, "target": "the ball", "keep_outside": True}
+    await stage.run_step("target", "edit_video_with_mask, by the words 'the ball'", "edit_video_with_mask", named)
 
 
 def _server_parameters(out: Path, home: str, weights: Path) -> StdioServerParameters:

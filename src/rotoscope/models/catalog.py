@@ -35,6 +35,7 @@ __all__ = [
 
 
 _OTHER_FILES = frozenset({"providers.toml", "prices.toml"})  # files of the operator's that are no manifests
+_MOST_NAMED = 12  # models in a message
 _SIZE_HINT = "Give a smaller file, or a public https URL."
 
 
@@ -58,7 +59,9 @@ class Catalog:
             return same[0]
         if found is None:
             near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(sorted(self.models))}."
+            known = ", ".join(sorted(self.models)[:_MOST_NAMED])
+            more = f" and {len(self.models) - _MOST_NAMED} more" if len(self.models) > _MOST_NAMED else ""
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {known}{more}."
             raise UnknownModel(f"There is no model {model[:100]!r}.", hint=hint)
         return found
 

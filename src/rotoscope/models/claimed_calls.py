@@ -44,7 +44,7 @@ PROMPT_ARGUMENTS: Mapping[PromptKind, tuple[str, Json]] = {
 """For tools that find an object: the argument of each kind of prompt, and a value of it."""
 
 REQUIRED_IN_PART: Mapping[ToolName, tuple[str, ...]] = {"edit_video_with_mask": ("mask",)}
-"""The arguments of a tool that its record does not require, because another one may stand for them, as a target does."""
+"""The arguments of a tool that its record does not require, because another may stand for them, as a target does."""
 
 _MAX_SHOWN = 60  # characters of a value in a message
 

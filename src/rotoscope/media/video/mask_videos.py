@@ -321,7 +321,7 @@ def _is_coloured(pixels: "Pixels", brightest: "Pixels") -> bool:
 
 
 def _read_pixels(
-    path: Path, most: int, *, side: int = _MAX_SIDE, limits: VideoLimits = DEFAULT_VIDEO_LIMITS
+    path: Path, most: int, *, side: int = _MAX_SIDE, limits: VideoLimits | None = None
 ) -> "Iterator[tuple[VideoFrame, Pixels]]":
     """The first shown frames with their pixels, RGB or RGBA, with square pixels, not turned yet."""
     with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
@@ -331,7 +331,7 @@ def _read_pixels(
             (context.width, context.height),
             min(most, pictures.frames or most),
             codec_of(pictures),
-            limits,
+            limits or DEFAULT_VIDEO_LIMITS,
         )
         request_cpu_seconds(_CPU_MARGIN * work)
         for frame in islice(_decode_mask_frames(clip), most):
