@@ -16,7 +16,7 @@ GIVEN = {
     "photo_to_coco": {"image": "street.jpg", "focus": "the cars"},
 }
 STEPS = {
-    "remove_from_video": ["segment_image", "view_media", "edit_video_with_mask", "dry_run", "get_job"],
+    "remove_from_video": ["segment_video", "view_media", "edit_video_with_mask", "dry_run", "get_job"],
     "storyboard_to_video": ["generate_video", "reference_images", "duration 8", "dry_run", "get_job", "view_media"],
     "photo_to_coco": ["describe_with_masks", "view_media", "segment_image", "coco"],
 }
