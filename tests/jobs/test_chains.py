@@ -12,7 +12,7 @@ from photos import mask_png
 from scripted_provider import Answer, ScriptedProvider
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, parse_arguments
-from rotoscope.contracts.results import VideoResult
+from rotoscope.contracts.results import JobRecord, VideoResult
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.settings import Settings
 from rotoscope.store.records import Job
@@ -90,6 +90,9 @@ async def test_an_output_of_a_job_that_goes_on_becomes_an_input_when_it_is_there
     )
     assert waiting.message.startswith("step 1 of 2, generate_video: ")
     assert 0 < waiting.progress < 0.7
+    record = await studio.result(await studio.job(edit.id, "local"), JobRecord)
+    assert isinstance(record, JobRecord)
+    assert [one.argument for one in record.inputs] == ["mask"]  # there is no video yet
     runs.succeed("p1")
     await until(lambda: _has_runs(provider, 2))
     runs.succeed("p2")

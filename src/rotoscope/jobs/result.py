@@ -23,6 +23,7 @@ from rotoscope.errors import StorageFailed
 from rotoscope.jobs.chain_result import chain_fields, job_cost
 from rotoscope.media.sniff import content_type_of_name, extension_of
 from rotoscope.media.vault import FileAddress, Vault, artifact_hash
+from rotoscope.models.awaited import is_awaited
 from rotoscope.models.captions import clean_text
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.job_data import MeasuredResult
@@ -161,7 +162,8 @@ def _find_files(
 
 def _input_files(job: Job, vault: Vault) -> list[Mapping[str, object]]:
     """The files that a job was given and that are still kept, with their addresses."""
-    named = [(argument, link) for argument, links in job.plan.media.items() for link in links]
+    every = [(argument, link) for argument, links in job.plan.media.items() for link in links]
+    named = [(argument, link) for argument, link in every if not is_awaited(link)]
     if not named and job.plan.picture is not None:  # a row of an older version
         named = [("image", job.plan.picture)]
     found = (_input_file(argument, link, vault) for argument, link in named)
