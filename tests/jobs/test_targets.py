@@ -271,6 +271,21 @@ async def test_an_equal_request_joins_the_whole_while_its_first_step_runs(
     assert provider.posts == 2
 
 
+async def test_whoever_listens_to_the_whole_hears_of_the_changes_of_its_step(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
+) -> None:
+    job = await begin(studio, edit_of(clip))
+    changed: list[str] = []
+    unsubscribe = studio.subscribe(changed.append)
+    await sent(1)
+    runs.ends[1] = {"status": "failed", "error": "out of memory"}
+    await end_of(studio, job)
+    unsubscribe()
+    step = (await studio.context.ledger.awaited_jobs(job))[0].job
+    first = changed.index(step.id)
+    assert changed[first + 1] == job.id
+
+
 async def test_cancelling_the_whole_cancels_the_step_at_its_provider(
     studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any
 ) -> None:

@@ -1,5 +1,6 @@
 """Waiting for one thing beside another: two tasks side by side, an event that ends a task, and who waits for a job."""
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -8,6 +9,7 @@ import anyio
 __all__ = ["JobNotifier", "cancel_on", "run_with_background"]
 
 Answer = TypeVar("Answer")
+_MOST_FOLLOWED = 1_000  # jobs; the oldest are forgotten first, and their followers are then only looked at
 
 
 async def run_with_background(
@@ -71,6 +73,7 @@ class JobNotifier:
         self._events: dict[str, anyio.Event] = {}
         self._ends: dict[str, anyio.Event] = {}
         self._listeners: dict[object, Callable[[str], None]] = {}
+        self._followers: OrderedDict[str, str] = OrderedDict()
         self._is_ending = False
 
     @property
@@ -110,6 +113,13 @@ class JobNotifier:
 
         return unsubscribe
 
+    def follow(self, job_id: str, follower_id: str) -> None:
+        """From now on each change of a job counts as one of another job, which shows it as a step."""
+        if job_id != follower_id:
+            self._followers[job_id] = follower_id
+        if len(self._followers) > _MOST_FOLLOWED:
+            self._followers.popitem(last=False)
+
     def notify_change(self, job_id: str, *, final: bool = True) -> None:
         """Wake everybody that waits for a change of this job, and with `final` also those that wait for its end."""
         for events in (self._events, self._ends) if final else (self._events,):
@@ -118,3 +128,5 @@ class JobNotifier:
                 event.set()
         for listener in list(self._listeners.values()):
             listener(job_id)
+        if job_id in self._followers:
+            self.notify_change(self._followers[job_id], final=False)

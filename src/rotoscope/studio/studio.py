@@ -121,6 +121,7 @@ class Studio:
             plan = replace(plan, new_job=await check_step_files(self.context, plan.new_job))
         opening = await self.context.ledger.open(plan.new_job, caps, self.owner, question_id)
         for job in opening.startable:
+            self.context.notifier.follow(job.id, opening.job.id)
             self.dispatcher.start(job.id)
         return opening
 
