@@ -209,7 +209,7 @@ def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Pat
     done = run("demo", "--out", str(out))
     assert (done.returncode, done.stderr) == (0, "")
     assert "the sandbox's masks: by colours alone, without the weights of its net" in done.stdout
-    assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 7
+    assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 8
     names = {path.name for path in out.iterdir()}
     photos = {"box-mask-0.png", "words-overlay.jpg", "describe-coco.json"}
     assert {"contact-sheet.jpg", "video-video.mp4", "edit-video.mp4"} | photos <= names

@@ -30,7 +30,7 @@ from rotoscope.store.money import (
     settlement,
     usd_to_millionths,
 )
-from rotoscope.store.records import Job, NewJob, Patch
+from rotoscope.store.records import Job, NewJob, Patch, Submission
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
@@ -532,3 +532,31 @@ async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_
         assert (await perform(studio, segment_arguments(photo, "a"))).status == "succeeded"
         (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (spent.estimate, spent.charged, spent.held) == (0.011, charged, held)
+
+
+async def test_a_request_that_was_not_accepted_yesterday_is_not_sent_past_the_cap_of_today(
+    database: StoreDatabase,
+) -> None:
+    now = [1_000_000.0]
+    base = database.connect()
+    ledger = Ledger(base, lambda: now[0])
+    driver = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+    leases = Leases(base, lambda: now[0], driver, Intervals())
+    caps = Caps(per_call=1.0, per_day=2.0)
+
+    async def send(usd: float) -> tuple[Job, Submission]:
+        new = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), None, usd)
+        job = await leases.claim((await ledger.open(new, caps)).job.id)
+        assert job is not None
+        intent = await ledger.commit_intent(job, "digest")
+        assert intent is not None
+        return job, intent
+
+    late, intent = await send(0.5)
+    now[0] += 86_400.0
+    for usd in (0.9, 0.9):
+        await send(usd)
+    await ledger.withdraw_intent(intent)
+    ended = await ledger.job(late.id, "local")
+    assert (ended.state, ended.error_code, ended.charge.is_charged) == ("failed", "budget", False)
+    assert await leases.claim(late.id) is None

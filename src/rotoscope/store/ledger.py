@@ -17,7 +17,14 @@ from rotoscope.store.job_data import ErrorRecord
 from rotoscope.store.ledger_reads import LedgerReads
 from rotoscope.store.money import Caps, ResendPolicy
 from rotoscope.store.openings import add_inputs, find_duplicate, join_job, open_job
-from rotoscope.store.overrides import confirm_run, leave_review, replace_review_error, resolve_doubt, set_cancel_flag
+from rotoscope.store.overrides import (
+    confirm_run,
+    fail_over_cap,
+    leave_review,
+    replace_review_error,
+    resolve_doubt,
+    set_cancel_flag,
+)
 from rotoscope.store.questions import name_questions, take_agreement
 from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult, Output, Patch, Submission
 from rotoscope.store.reservations import (
@@ -197,9 +204,12 @@ class Ledger(LedgerReads):
 
         def write(connection: Connection) -> None:
             if delete_intent(connection, submission):
-                mark_unsent(connection, submission.job_id)
+                is_within_cap = mark_unsent(connection, submission.job_id, now)
                 write_event(connection, submission.job_id, now, "withdrawn", {})
                 leave_review(connection, submission.job_id, now)
+                if not is_within_cap:
+                    fail_over_cap(connection, submission.job_id, now)
+                    self._enqueue_released(connection, submission.job_id)
 
         await self._write_job(submission.job_id, write, durable=True)
 

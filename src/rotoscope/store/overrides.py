@@ -19,10 +19,17 @@ from rotoscope.store.job_json import error_to_json
 from rotoscope.store.money import Settlement
 from rotoscope.store.records import Job
 from rotoscope.store.reservations import settle_reservation
-from rotoscope.store.rows import merge_job_data, write_event
+from rotoscope.store.rows import merge_job_data, read_job_of_any_principal, write_event
 from rotoscope.store.schema import jobs, submissions
 
-__all__ = ["confirm_run", "leave_review", "replace_review_error", "resolve_doubt", "set_cancel_flag"]
+__all__ = [
+    "confirm_run",
+    "fail_over_cap",
+    "leave_review",
+    "replace_review_error",
+    "resolve_doubt",
+    "set_cancel_flag",
+]
 
 _NO_CHARGE = Settlement(0, 0.0)
 _CONFIRM_SUBMISSION = (
@@ -100,6 +107,16 @@ def set_cancel_flag(connection: Connection, job: Job, now: float) -> None:
     if job.state == "queued" and read_submission(connection, job.id) is None:
         message = "Cancelled before anything was sent."
         _end_without_charge(connection, job, {"state": "cancelled", "finished_at": now, "message": message}, now)
+
+
+def fail_over_cap(connection: Connection, job_id: str, now: float) -> None:
+    """End a job whose request was not accepted, and which the cap of this new day does not allow."""
+    message = "The request was not accepted on its day, and today's cap does not allow it; nothing was charged."
+    error = error_to_json(ErrorRecord("budget", message, "Call the tool again when the cap allows it."))
+    values: dict[str, object] = {"state": "failed", "error": error, "message": message, "updated_at": now}
+    job = read_job_of_any_principal(connection, job_id)
+    _end_without_charge(connection, job, {**values, "finished_at": now, "lease_until": None}, now)
+    write_event(connection, job_id, now, "over_cap", {})
 
 
 def _fail_uncharged_job(connection: Connection, job: Job, now: float) -> None:

@@ -71,6 +71,7 @@ _MARK_SENT = (
     .values(sent_at=case((reservations.c.sent_at > bindparam("now"), reservations.c.sent_at), else_=_NOT_BEFORE_ASKED))
 )
 _MARK_UNSENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=None)
+_READ_RESERVATION = select(reservations).where(reservations.c.job_id == bindparam("of"))
 _REOPEN = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
@@ -172,9 +173,19 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
     check_caps(connection, new, caps, now)
     row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
     bound = new.estimate_usd if new.at_most_usd is None else new.at_most_usd
-    estimate, held = (None if usd is None else usd_to_millionths(usd) for usd in (new.estimate_usd, bound))
+    amounts = (new.estimate_usd, bound, caps.per_day, caps.per_day_for_all)
+    estimate, held, own, of_all = (None if usd is None else usd_to_millionths(usd) for usd in amounts)
     connection.execute(
-        _INSERT_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held, "estimate": estimate}
+        _INSERT_RESERVATION,
+        {
+            **row,
+            "job_id": job_id,
+            "at": now,
+            "reserved": held,
+            "estimate": estimate,
+            "day_cap": own,
+            "day_cap_of_all": of_all,
+        },
     )
 
 
@@ -189,9 +200,21 @@ def mark_sent(connection: Connection, job_id: str, now: float) -> None:
     connection.execute(_MARK_SENT, {"of": job_id, "now": now})
 
 
-def mark_unsent(connection: Connection, job_id: str) -> None:
-    """The paying request of a job was not accepted: its money is held until it is sent."""
+def mark_unsent(connection: Connection, job_id: str, now: float) -> bool:
+    """The paying request of a job was not accepted: its money is held until it is sent.
+
+    Returns:
+        Whether it may be sent today: one that was sent on an earlier day did not count today until now, so others may
+        have used what it needs.
+    """
+    row = connection.execute(_READ_RESERVATION, {"of": job_id}).first()
     connection.execute(_MARK_UNSENT, {"of": job_id})
+    if row is None or row.sent_at is None or row.sent_at >= start_of_day(now):
+        return True
+    own, of_all = row.day_cap, row.day_cap_of_all
+    if own is not None and _millionths_today(connection, row.principal, row.sandbox, now) > own:
+        return False
+    return of_all is None or _millionths_today_for_all(connection, row.sandbox, now) <= of_all
 
 
 def reopen_reservation(connection: Connection, job_id: str) -> None:

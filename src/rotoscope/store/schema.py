@@ -43,7 +43,8 @@ SCHEMA_VERSION = 8
 3: quotes. 4: runs, job_inputs, key_holders and properties; what a run is known by (`submissions.token`), the account it
 belongs to, the day on which money counts (`reservations.sent_at`), and an index for every question. 5: estimate and
 charge of a reservation. 6: the tables of `access_schema`, and the spending of all principals together. 7:
-price_questions. 8: job_waits.
+price_questions. 8: job_waits, and
+the caps of a reservation.
 """
 
 metadata = MetaData()
@@ -178,6 +179,8 @@ reservations = Table(
     Column("charged", BigInteger, nullable=True),  # what was charged, where that is known
     Column("settled_at", Float, nullable=True),
     Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
+    Column("day_cap", BigInteger, nullable=True),  # of its principal, when it was opened; null: none
+    Column("day_cap_of_all", BigInteger, nullable=True),  # of all principals together
     # It holds the sums too: a day with many runs is added up without a look at their rows.
     Index("reservations_by_day_sent", "principal", "sandbox", "sent_at", "settled_at", "committed", "reserved"),
     Index("reservations_of_all_by_day_sent", "sandbox", "sent_at", "settled_at", "committed", "reserved"),
