@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rotoscope.contracts.results import Cost, JobStep
+from rotoscope.store.money import add_usd
 from rotoscope.store.records import AwaitedJob, Job
 
 __all__ = ["add_costs", "chain_fields", "job_cost"]
@@ -32,16 +33,11 @@ def add_costs(parts: Sequence[tuple[str, Cost]]) -> Cost:
     """The cost of several runs together, each with the name of its tool; a sum is null where a part of it is."""
     costs = [cost for _, cost in parts]
     return Cost(
-        estimate_usd=_add([cost.estimate_usd for cost in costs]),
-        at_most_usd=_add([cost.at_most_usd for cost in costs]),
-        charged_usd=_add([cost.charged_usd for cost in costs]),
+        estimate_usd=add_usd([cost.estimate_usd for cost in costs]),
+        at_most_usd=add_usd([cost.at_most_usd for cost in costs]),
+        charged_usd=add_usd([cost.charged_usd for cost in costs]),
         basis="; ".join(f"{tool}: {cost.basis}" for tool, cost in parts if cost.basis),
     )
-
-
-def _add(amounts: Sequence[float | None]) -> float | None:
-    known = [amount for amount in amounts if amount is not None]
-    return round(sum(known), 6) if len(known) == len(amounts) else None
 
 
 def _step(job: Job, *, is_reused: bool) -> JobStep:

@@ -3,7 +3,7 @@
 Amounts inside the ledger are whole millionths of a US dollar, so that seven times 0.1 is 0.7.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ __all__ = [
     "RunCost",
     "Settlement",
     "UnitPrice",
+    "add_usd",
     "millionths_to_usd",
     "refuse_over_budget",
     "settlement",
@@ -135,6 +136,12 @@ class Settlement:
 
     committed: int | None
     charged_usd: float | None
+
+
+def add_usd(amounts: Sequence[float | None]) -> float | None:
+    """The sum of some amounts in US dollars, to the millionth; None where one of them is not known."""
+    known = [amount for amount in amounts if amount is not None]
+    return round(sum(known), 6) if len(known) == len(amounts) else None
 
 
 def usd_to_millionths(usd: float) -> int:

@@ -1,6 +1,6 @@
 """A job as the ledger holds it, and what a stage may change of it, as frozen records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,7 +9,7 @@ from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 from rotoscope.store.job_data import ErrorRecord, JobChanges, JobData, JobPlan, PreparedRequest
-from rotoscope.store.money import Settlement
+from rotoscope.store.money import Settlement, add_usd
 
 __all__ = [
     "ENDED_STATES",
@@ -91,18 +91,13 @@ class NewJob:
     @property
     def total_estimate_usd(self) -> float | None:
         """What it is likely to cost with all of its steps, in US dollars; None where a price is not known."""
-        return _add_usd([self.estimate_usd, *(step.total_estimate_usd for step in self.steps)])
+        return add_usd([self.estimate_usd, *(step.total_estimate_usd for step in self.steps)])
 
     @property
     def total_at_most_usd(self) -> float | None:
         """What it can cost at most with all of its steps, in US dollars; None where that is not known."""
         own = self.estimate_usd if self.at_most_usd is None else self.at_most_usd
-        return _add_usd([own, *(step.total_at_most_usd for step in self.steps)])
-
-
-def _add_usd(amounts: Sequence[float | None]) -> float | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
+        return add_usd([own, *(step.total_at_most_usd for step in self.steps)])
 
 
 @dataclass(frozen=True, slots=True)
