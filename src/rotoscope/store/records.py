@@ -91,13 +91,15 @@ class NewJob:
     @property
     def total_estimate_usd(self) -> float | None:
         """What it is likely to cost with all of its steps, in US dollars; None where a price is not known."""
+        if not self.steps:
+            return self.estimate_usd
         return add_usd([self.estimate_usd, *(step.total_estimate_usd for step in self.steps)])
 
     @property
     def total_at_most_usd(self) -> float | None:
         """What it can cost at most with all of its steps, in US dollars; None where that is not known."""
         own = self.estimate_usd if self.at_most_usd is None else self.at_most_usd
-        return add_usd([own, *(step.total_at_most_usd for step in self.steps)])
+        return add_usd([own, *(step.total_at_most_usd for step in self.steps)]) if self.steps else own
 
 
 @dataclass(frozen=True, slots=True)
