@@ -202,11 +202,86 @@ async def test_sound_that_the_model_keeps_and_sound_that_it_changes_differ(
     assert proof(other).sound == "changed"
 
 
-async def test_sound_is_not_put_beside_a_film_of_another_speed(studio: Studio, provider: Any, home: Path) -> None:
+async def test_a_film_of_another_speed_gets_the_clips_own_times_and_its_sound(
+    studio: Studio, provider: Any, home: Path
+) -> None:
+    """The model wrote each frame of a clip of 24 a second into a film of 16."""
     loud, masks = drawn(home / "loud.mp4", tone=True, rate=24), mask_film(home / "m24.mp4", rate=24)
     result = await edited(studio, provider, drawn(home / "out.mp4", changed), asked(loud, masks))
+    assert proof(result).sound == "carried_over"
+    assert result.video is not None
+    assert (result.video.frame_rate, result.video.frames, result.video.has_audio) == (24, FRAMES, True)
+    assert result.video.duration_seconds == pytest.approx(FRAMES / 24, abs=0.05)
+    assert_shows(Path(result.video.path), list(range(FRAMES)))
+
+
+async def test_the_models_own_sound_is_dropped_where_the_frames_get_other_times(
+    studio: Studio, provider: Any, home: Path
+) -> None:
+    clip, masks = drawn(home / "clip.mp4", rate=24), mask_film(home / "m24.mp4", rate=24)
+    result = await edited(studio, provider, drawn(home / "out.mp4", changed, tone=True), asked(clip, masks))
+    assert result.video is not None
+    assert (result.video.frame_rate, result.video.has_audio) == (24, False)
     assert proof(result).sound == "none"
-    assert any("speed" in warning and "not put back" in warning for warning in result.warnings)
+    assert any("sound" in warning and "left out" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("size", [(320, 192), (80, 48), (164, 96)])
+async def test_a_film_of_another_size_is_brought_back_to_the_clips(
+    studio: Studio, provider: Any, home: Path, video: Path, mask: Path, size: tuple[int, int]
+) -> None:
+    film = drawn(home / "out.mp4", changed, size=size)
+    result = await edited(studio, provider, film, asked(video, mask))
+    assert result.video is not None
+    assert (result.video.width, result.video.height, result.video.frames) == (*SIZE, FRAMES)
+    assert_shows(Path(result.video.path), list(range(FRAMES)))
+    assert any(f"brought back to the clip's {SIZE[0]}x{SIZE[1]}" in warning for warning in result.warnings)
+    outputs = await studio.context.ledger.outputs(result.job_id, "local")
+    raw = next(output for output in outputs if output.role == "raw")
+    with studio.context.vault.open(raw.artifact.sha256) as path:
+        assert path is not None
+        assert path.read_bytes() == film.read_bytes()
+
+
+async def test_a_film_with_half_of_the_frames_has_each_of_them_twice_in_the_result(
+    studio: Studio, provider: Any, home: Path, video: Path, mask: Path
+) -> None:
+    def every_second(number: int, width: int, height: int) -> np.ndarray:
+        return changed(2 * number, width, height)
+
+    film = drawn(home / "out.mp4", every_second, frames=17, rate=RATE // 2)
+    result = await edited(studio, provider, film, asked(video, mask, frame_num=17))
+    assert result.video is not None
+    assert (result.video.frame_rate, result.video.frames) == (RATE, FRAMES)
+    assert_shows(Path(result.video.path), [number // 2 * 2 for number in range(FRAMES)])
+
+
+async def test_a_longer_film_is_cut_to_the_clip(
+    studio: Studio, provider: Any, home: Path, video: Path, mask: Path
+) -> None:
+    film = drawn(home / "out.mp4", changed, frames=37)
+    result = await edited(studio, provider, film, asked(video, mask))
+    assert result.video is not None
+    assert result.video.frames == FRAMES
+
+
+async def test_around_the_middle_that_a_model_shows_the_result_has_the_original(
+    studio: Studio, provider: Any, home: Path, video: Path, mask: Path
+) -> None:
+    def middle(number: int, width: int, height: int) -> np.ndarray:
+        return changed(number, *SIZE)[:, 20:140]
+
+    result = await edited(studio, provider, drawn(home / "out.mp4", middle, size=(120, 96)), asked(video, mask))
+    assert result.video is not None
+    assert (result.video.width, result.video.height) == SIZE
+    assert_shows(Path(result.video.path), list(range(FRAMES)))
+
+
+def assert_shows(path: Path, numbers: list[int]) -> None:
+    """The frames of a film are those numbers of the changed original: the yellow box is where it is in that frame."""
+    for frame, number in zip(pictures(path), numbers, strict=True):
+        wanted = changed(number, *SIZE).astype(int)
+        assert np.abs(frame.astype(int) - wanted).mean() < 9, number
 
 
 async def test_keep_outside_lays_the_original_back(
@@ -222,7 +297,7 @@ async def test_keep_outside_lays_the_original_back(
     assert found.changed_inside is not None
     assert found.changed_inside > 0.95
     assert any("laid back" in warning and "%" in warning for warning in result.warnings)
-    assert any("scaled to the original's 160x96" in warning for warning in result.warnings)
+    assert any("brought back to the clip's 160x96" in warning for warning in result.warnings)
     assert result.video is not None
     assert (result.video.width, result.video.height, result.video.frames) == (*SIZE, FRAMES)
     assert result.video.frame_rate == RATE

@@ -73,9 +73,11 @@ async def _prove(context: JobContext, job: Job, path: Path, stem: Path, files: A
     known = GivenMask(mask, is_video(kind or ""), given.is_inverted) if mask is not None else None
     work = EditWork(path, original, known, given.frames, keeps_outside=job.args.get("keep_outside") is True)
     proof = await _run(context, _UNMEASURED, prove_edit, work)
-    if not (work.keeps_outside or proof.carries_sound):
+    if not (work.keeps_outside or proof.restores or proof.carries_sound):
         return proof
-    what = "The original could not be laid back" if work.keeps_outside else "The sound could not be carried over"
+    what = "The sound could not be carried over"
+    if work.keeps_outside or proof.restores:
+        what = "The original could not be laid back" if work.keeps_outside else "The film stays as the model gave it"
     remade = await _run(context, what, remake_film, work, proof, stem)
     return remade if remade.made else replace(proof, warnings=(*proof.warnings, *remade.warnings))
 

@@ -1,8 +1,9 @@
-"""The original laid back outside of an edit's mask: a new film with the edit's frames, at the original's size.
+"""An edit brought back to its original: a new film with the original's size, frame rate and times.
 
-Inside of the mask every pixel is the model's; over a few pixels outside of it the edit passes into the original. Frames
-are laid together as they are stored for an encoder (Y, Cb, Cr in 4:2:0), so that the original's pixels are encoded once
-more and not converted.
+Every frame of the original that the edit shows gets the edit's nearest frame. With `keeps_outside` the original is laid
+back outside of the edit's mask: inside every pixel is the model's, and over a few pixels outside of it the edit passes
+into the original. Frames are laid together as they are stored for an encoder (Y, Cb, Cr in 4:2:0), so that the
+original's pixels are encoded once more and not converted.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from rotoscope.media.edits.films import FilmShape, ShownFrame
-from rotoscope.media.edits.measuring import FilmPair, FramePair, read_pairs
+from rotoscope.media.edits.films import ShownFrame
+from rotoscope.media.edits.measuring import FilmPair, FramePair, read_original_pairs
 from rotoscope.media.edits.pairing import Region
 from rotoscope.media.video.opening import import_av
 from rotoscope.media.video.remux import add_picture_track, open_output, remove_on_failure
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     Shares = NDArray[np.float32]
 
-__all__ = ["lay_original_back"]
+__all__ = ["restore_film"]
 
 _FEATHER = 3.0  # pixels outside of the mask, for each 854 along the original's longer side
 _FEATHER_SIDE = 854
@@ -34,43 +35,39 @@ _BAND = 64  # rows
 _FAST_PIXELS = 1920 * 1080  # of a larger frame the quicker preset is used, which takes less memory
 
 
-def lay_original_back(films: FilmPair, target: Path, crf: int) -> list[int]:
-    """Write the film. Frames that show none of the original stay the model's.
+def restore_film(films: FilmPair, target: Path, crf: int, *, keeps_outside: bool) -> list[int]:
+    """Write the film.
 
     Args:
-        films: the edit, its original and the mask of every frame.
+        films: the edit, its original and, with `keeps_outside`, the mask of every frame.
         target: where to write an MP4 without sound; nothing is left there when this fails.
         crf: of x264; lower is better.
+        keeps_outside: whether the original is laid back outside of the mask.
 
     Returns:
-        The numbers of the edit's frames that were written; those that are broken are left out.
+        The numbers of the original's frames that were written; those that are broken in the edit are left out.
 
     Raises:
         InvalidInput: a file is broken.
         TooLarge: it takes too much memory or time.
         StorageFailed: the target cannot be written.
     """
-    shape, edit = films.shapes
+    shape = films.shapes[0]
     size = shape.size[0] - shape.size[0] % 2, shape.size[1] - shape.size[1] % 2
-    rate = Fraction(edit.facts.frame_rate).limit_denominator(1001)
+    rate = Fraction(shape.facts.frame_rate).limit_denominator(1001)
     preset = "veryfast" if size[0] * size[1] <= _FAST_PIXELS else "ultrafast"
-    layers, track, written = _Layers(size, films.pairing.region), None, list[int]()
+    layers, track, written = _Layers(size, films.pairing.region, keeps_outside), None, list[int]()
     with remove_on_failure(target), open_output(target, "mp4") as into:
-        for pair in read_pairs(films):
+        for pair in read_original_pairs(films, with_masks=keeps_outside):
             frame = layers.lay_together(pair)
             if track is None:
                 track = add_picture_track(into, size, rate, crf=crf, preset=preset, like=frame)
             written.append(pair.number)
-            frame.pts, frame.time_base = _time_of(pair, edit), edit.unit
+            frame.pts, frame.time_base = shape.stamps[pair.number] - shape.stamps[0], shape.unit
             into.mux(track.encode(frame))
         if track is not None:
             into.mux(track.encode(None))
     return written
-
-
-def _time_of(pair: FramePair, edit: FilmShape) -> int:
-    """When a frame of the edit begins, from the first one, in the units of its film."""
-    return edit.stamps[pair.number] - edit.stamps[0]
 
 
 @dataclass(slots=True)
@@ -80,11 +77,13 @@ class _Layers:
     Attributes:
         size: width and height of the new frames in pixels, both even.
         region: the part of the original that the edit shows.
+        keeps_outside: whether outside of the mask the original stays.
         form: the colour space of the original, once it is known.
     """
 
     size: tuple[int, int]
     region: Region
+    keeps_outside: bool
     form: "VideoFrame | None" = None
 
     def lay_together(self, pair: FramePair) -> "VideoFrame":
@@ -92,15 +91,17 @@ class _Layers:
         import numpy as np
 
         av = import_av()
-        if pair.original is None or pair.mask is None:
+        (width, height), place = self.size, self._place()
+        self.form = pair.original.frame if pair.original is not None else self.form
+        is_mixed = self.keeps_outside and pair.mask is not None
+        if pair.original is None or not (is_mixed or (place.width, place.height) != self.size):
             planes = self._edit_planes(pair, Region(0, 0, *self.size))
         else:
-            self.form = pair.original.frame
             planes = _planes_of(pair.original, self.size)
-            place = self._place()
-            shares = _edit_shares(pair.mask[: self.size[1], : self.size[0]], self.size)
+            shares = np.ones((height, width), np.float32)  # what the model does not show stays the original's
+            if is_mixed and pair.mask is not None:
+                shares = _edit_shares(pair.mask[:height, :width], self.size)
             _mix_planes(planes, self._edit_planes(pair, place), shares, place)
-        width, height = self.size
         stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
         made: VideoFrame = av.VideoFrame.from_ndarray(stacked, format="yuv420p")
         if self.form is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["FilmPair", "FramePair", "MaskedChange", "compared_size", "measure_change", "read_pairs"]
+__all__ = ["FilmPair", "FramePair", "MaskedChange", "compared_size", "measure_change", "read_original_pairs"]
 
 MAX_COMPARED = 400
 """Frames that are compared at most: of a longer film, each second, third and so on."""
@@ -86,9 +86,10 @@ class MaskedChange:
 
 @dataclass(frozen=True, slots=True)
 class FramePair:
-    """A frame of the edit with its number, the original's frame that it shows, and the mask of that.
+    """A frame of the edit, the original's frame that it shows, and the mask of that.
 
     Attributes:
+        number: of the edit's frame, or of the original's, whichever are read one by one.
         original: None where the edit's frame shows none.
         mask: of the original's size; None where it is not known.
     """
@@ -101,23 +102,48 @@ class FramePair:
 
 @dataclass(frozen=True, slots=True)
 class FilmPair:
-    """An edit and its original: files, shapes, and how their frames belong together."""
+    """An edit and its original: files, shapes, the mask if there is one, and how their frames belong together."""
 
     original: Path
     edit: Path
     shapes: tuple[FilmShape, FilmShape]
-    mask: GivenMask
+    mask: GivenMask | None
     pairing: Pairing
 
 
-def read_pairs(films: FilmPair, step: int = 1) -> Iterator[FramePair]:
+def read_original_pairs(films: FilmPair, *, with_masks: bool) -> Iterator[FramePair]:
+    """Every frame of the original that an edit shows, beside the edit's nearest one; broken ones are left out.
+
+    Args:
+        films: the edit and its original.
+        with_masks: whether the masks are read.
+
+    Raises:
+        InvalidInput: a file is broken, or the mask is none.
+        TooLarge: the mask takes too long to read.
+    """
+    masks = MaskReader(films.mask, films.shapes[0]) if with_masks and films.mask is not None else None
+    shown_frames = films.pairing.shown_frames(len(films.shapes[0].stamps))
+    with (
+        closing(FrameReader(films.original, films.shapes[0])) as original,
+        closing(FrameReader(films.edit, films.shapes[1])) as edit,
+    ):
+        for number, place in enumerate(shown_frames[:MAX_FRAMES]):
+            shown = edit.frame(place)
+            if shown is not None:
+                known = original.frame(number)
+                mask = masks.mask(number) if masks is not None and known is not None else None
+                yield FramePair(number, shown, known, mask)
+
+
+def _read_pairs(films: FilmPair, step: int) -> Iterator[FramePair]:
     """Every `step`-th frame of an edit beside its original's, one pair at a time; those that are broken are left out.
 
     Raises:
         InvalidInput: a file is broken, or the mask is none.
         TooLarge: the mask takes too long to read.
     """
-    masks = MaskReader(films.mask, films.shapes[0])
+    masks = MaskReader(films.mask, films.shapes[0]) if films.mask is not None else None
     with (
         closing(FrameReader(films.original, films.shapes[0])) as original,
         closing(FrameReader(films.edit, films.shapes[1])) as edit,
@@ -127,7 +153,7 @@ def read_pairs(films: FilmPair, step: int = 1) -> Iterator[FramePair]:
             if shown is None:
                 continue
             known = original.frame(source) if source is not None and source < MAX_FRAMES else None
-            mask = masks.mask(source) if source is not None and known is not None else None
+            mask = masks.mask(source) if masks is not None and source is not None and known is not None else None
             yield FramePair(number, shown, known, mask)
 
 
@@ -143,10 +169,11 @@ def measure_change(films: FilmPair) -> MaskedChange:
 
     found, region = MaskedChange(), films.pairing.region
     size = compared_size(region, films.shapes[1].size)
-    step = 1 if not films.mask.is_film else -(-min(len(films.pairing.sources), MAX_FRAMES) // MAX_COMPARED)
-    for pair in read_pairs(films, step):
+    has_film = films.mask is not None and films.mask.is_film
+    step = -(-min(len(films.pairing.sources), MAX_FRAMES) // MAX_COMPARED) if has_film else 1
+    for pair in _read_pairs(films, step):
         if pair.original is None or pair.mask is None:
-            if not films.mask.is_film:
+            if not has_film:
                 break  # a picture is the mask of the first frame alone
             continue
         mask = cv2.resize(pair.mask[_area(region)].view(np.uint8), size, interpolation=cv2.INTER_AREA) > 0

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -62,6 +63,31 @@ class Pairing:
     dropped: int
     added: int
     has_same_speed: bool
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the edit's frames are the original's first ones, one by one."""
+        return self.sources == tuple(range(len(self.sources)))
+
+    def shown_frames(self, count: int) -> tuple[int, ...]:
+        """For each of the original's frames from the first one on, the number of the edit's frame that is nearest.
+
+        It ends where the edit ends: a frame of the edit stands for as many of the original's as the others do.
+
+        Args:
+            count: how many frames the original has.
+        """
+        known = [(source, number) for number, source in enumerate(self.sources) if source is not None]
+        if not known:
+            return ()
+        kept = sorted(dict(reversed(known)).items())
+        gap = max((after[0] - before[0] for before, after in pairwise(kept)), default=1)
+        shown, at = list[int](), 0
+        for original in range(min(kept[-1][0] + gap, count)):
+            while at + 1 < len(kept) and kept[at + 1][0] - original < original - kept[at][0]:
+                at += 1
+            shown.append(kept[at][1])
+        return tuple(shown)
 
 
 def pair_frames(original: Path, edit: Path, shapes: tuple[FilmShape, FilmShape], asked: int | None) -> Pairing:
