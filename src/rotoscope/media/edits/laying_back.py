@@ -6,16 +6,14 @@ into the original. Frames are laid together as they are stored for an encoder (Y
 original's pixels are encoded once more and not converted.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from rotoscope.media.edits.films import ShownFrame
 from rotoscope.media.edits.measuring import FilmPair, FramePair, read_original_pairs
 from rotoscope.media.edits.pairing import Region
-from rotoscope.media.video.opening import import_av
-from rotoscope.media.video.remux import add_picture_track, open_output, remove_on_failure
+from rotoscope.media.edits.planes import NewFrame, even_size, planes_of, write_film
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +30,6 @@ __all__ = ["restore_film"]
 _FEATHER = 3.0  # pixels outside of the mask, for each 854 along the original's longer side
 _FEATHER_SIDE = 854
 _BAND = 64  # rows
-_FAST_PIXELS = 1920 * 1080  # of a larger frame the quicker preset is used, which takes less memory
 
 
 def restore_film(films: FilmPair, target: Path, crf: int, *, keeps_outside: bool) -> list[int]:
@@ -52,21 +49,16 @@ def restore_film(films: FilmPair, target: Path, crf: int, *, keeps_outside: bool
         TooLarge: it takes too much memory or time.
         StorageFailed: the target cannot be written.
     """
-    shape = films.shapes[0]
-    size = shape.size[0] - shape.size[0] % 2, shape.size[1] - shape.size[1] % 2
-    rate = Fraction(shape.facts.frame_rate).limit_denominator(1001)
-    preset = "veryfast" if size[0] * size[1] <= _FAST_PIXELS else "ultrafast"
-    layers, track, written = _Layers(size, films.pairing.region, keeps_outside), None, list[int]()
-    with remove_on_failure(target), open_output(target, "mp4") as into:
+    shape, written = films.shapes[0], list[int]()
+    layers = _Layers(even_size(shape.size), films.pairing.region, keeps_outside)
+
+    def make_frames() -> Iterator[NewFrame]:
         for pair in read_original_pairs(films, with_masks=keeps_outside):
-            frame = layers.lay_together(pair)
-            if track is None:
-                track = add_picture_track(into, size, rate, crf=crf, preset=preset, like=frame)
             written.append(pair.number)
-            frame.pts, frame.time_base = shape.stamps[pair.number] - shape.stamps[0], shape.unit
-            into.mux(track.encode(frame))
-        if track is not None:
-            into.mux(track.encode(None))
+            pts = shape.stamps[pair.number] - shape.stamps[0]
+            yield NewFrame(layers.lay_together(pair), pts, layers.form)
+
+    write_film(target, shape, make_frames(), crf)
     return written
 
 
@@ -86,28 +78,21 @@ class _Layers:
     keeps_outside: bool
     form: "VideoFrame | None" = None
 
-    def lay_together(self, pair: FramePair) -> "VideoFrame":
-        """A new frame, in the colour space of the original."""
+    def lay_together(self, pair: FramePair) -> "list[Pixels]":
+        """The planes of a new frame, in the colour space of the original."""
         import numpy as np
 
-        av = import_av()
         (width, height), place = self.size, self._place()
         self.form = pair.original.frame if pair.original is not None else self.form
         is_mixed = self.keeps_outside and pair.mask is not None
         if pair.original is None or not (is_mixed or (place.width, place.height) != self.size):
-            planes = self._edit_planes(pair, Region(0, 0, *self.size))
-        else:
-            planes = _planes_of(pair.original, self.size)
-            shares = np.ones((height, width), np.float32)  # what the model does not show stays the original's
-            if is_mixed and pair.mask is not None:
-                shares = _edit_shares(pair.mask[:height, :width], self.size)
-            _mix_planes(planes, self._edit_planes(pair, place), shares, place)
-        stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
-        made: VideoFrame = av.VideoFrame.from_ndarray(stacked, format="yuv420p")
-        if self.form is not None:
-            made.colorspace, made.color_primaries = self.form.colorspace, self.form.color_primaries
-            made.color_trc = self.form.color_trc
-        return made
+            return self._edit_planes(pair, Region(0, 0, *self.size))
+        planes = planes_of(pair.original, self.size)
+        shares = np.ones((height, width), np.float32)  # what the model does not show stays the original's
+        if is_mixed and pair.mask is not None:
+            shares = _edit_shares(pair.mask[:height, :width], self.size)
+        _mix_planes(planes, self._edit_planes(pair, place), shares, place)
+        return planes
 
     def _place(self) -> Region:
         """The region, cut to the even size."""
@@ -117,23 +102,7 @@ class _Layers:
 
     def _edit_planes(self, pair: FramePair, place: Region) -> "list[Pixels]":
         form = self.form.colorspace if self.form is not None else None
-        return _planes_of(pair.edit, (place.width, place.height), form)
-
-
-def _planes_of(shown: ShownFrame, size: tuple[int, int], colorspace: int | None = None) -> "list[Pixels]":
-    """Y, Cb and Cr of a frame, upright and of a size, in 4:2:0 and limited range; in a colour space, or its own."""
-    frame, (width, height) = shown.frame, shown.stored_size(size)
-    stored = frame.reformat(
-        width,
-        height,
-        "yuv420p",
-        src_colorspace=frame.colorspace,
-        dst_colorspace=frame.colorspace if colorspace is None else colorspace,
-        threads=1,
-    )
-    flat, count = cast("Pixels", stored.to_ndarray()).reshape(-1), width * height
-    chroma = [flat[start : start + count // 4].reshape(height // 2, -1) for start in (count, count + count // 4)]
-    return [shown.turn_upright(plane) for plane in (flat[:count].reshape(height, width), *chroma)]
+        return planes_of(pair.edit, (place.width, place.height), form)
 
 
 def _edit_shares(mask: "Mask", size: tuple[int, int]) -> "Shares":
