@@ -1,5 +1,6 @@
 """Edits whose target is named: two jobs that are opened, priced, joined and cancelled as one."""
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 from calls import StudioOpener, Until
 from engine_media import write_video
+from mcp import Client
+from mcp.client import ClientRequestContext
+from mcp_types import ElicitRequestParams, ElicitResult
 from scripted_provider import Answer, ScriptedProvider
 
 from rotoscope.contracts.arguments import EditVideoWithMask, SegmentVideo, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
 from rotoscope.errors import InvalidInput, OverBudget
 from rotoscope.settings import Settings, read_settings
-from rotoscope.store.records import Job
+from rotoscope.store.records import Job, Output
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -235,16 +239,63 @@ async def test_what_was_found_is_used_again_by_another_edit_and_not_paid_again(
     assert (first.cost.estimate_usd, result.cost.estimate_usd) == (0.75, 0.5)
 
 
+async def test_a_dry_run_leaves_out_of_the_sum_what_was_found_before(
+    studio: Studio, runs: Runs, clip: str, sent: Any
+) -> None:
+    first = await run_whole(studio, runs, sent, edit_of(clip))
+    shown = await studio.perform("edit_video_with_mask", edit_of(clip, prompt="a cat", dry_run=True), "local", 60)
+    assert isinstance(shown, VideoResult)
+    assert (shown.cost.estimate_usd, shown.cost.at_most_usd) == (0.5, 0.5)
+    assert [(step.reused, step.planned_request is None) for step in shown.steps] == [(True, True), (False, False)]
+    assert (shown.steps[0].job_id, shown.steps[0].status) == (first.steps[0].job_id, "succeeded")
+    delete_files(studio, await studio.context.ledger.outputs(first.steps[0].job_id, "local"))
+    shown = await studio.perform("edit_video_with_mask", edit_of(clip, prompt="a cat", dry_run=True), "local", 60)
+    assert isinstance(shown, VideoResult)
+    assert shown.cost.estimate_usd == 0.75
+    assert not any(step.reused for step in shown.steps)
+
+
+def delete_files(studio: Studio, outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        address = studio.context.vault.address(output.artifact.sha256)
+        if address is not None and address.path is not None:  # outputs of equal content are one file
+            address.path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("above", "question"),
+    [("0.6", None), ("0.4", "edit_video_with_mask with prunaai/vace-14b at replicate costs about 0.50 USD")],
+    ids=["cheap without it", "expensive without it"],
+)
+async def test_a_user_is_not_asked_about_the_price_of_what_was_found_before(
+    environment: dict[str, str], studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any,
+    serve: Callable[..., Any], above: str, question: str | None,
+) -> None:  # fmt: skip
+    await run_whole(studio, runs, sent, edit_of(clip))
+    asked: list[str] = []
+
+    async def agree(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="accept")
+
+    runs.edit(3)
+    server = serve(read_settings({**environment, "ROTOSCOPE_ASK_ABOVE_USD": above}), provider)
+    with anyio.fail_after(120):
+        async with Client(server, elicitation_callback=agree) as client:
+            given = edit_of(clip, prompt="a cat").model_dump(mode="json", exclude_unset=True)
+            answer = await client.call_tool("edit_video_with_mask", given)
+    assert not answer.is_error, answer.content
+    assert provider.posts == 3
+    assert [text.partition(" (")[0] for text in asked] == ([question] if question else [])
+
+
 @pytest.mark.parametrize("is_kept_there", [True, False], ids=["the provider has it", "it is gone for good"])
 async def test_a_found_object_whose_file_is_gone_is_found_once_more_only_where_nobody_has_it(
     studio: Studio, provider: ScriptedProvider, runs: Runs, clip: str, sent: Any, is_kept_there: bool
 ) -> None:
     first = await run_whole(studio, runs, sent, edit_of(clip))
     found = await studio.job(first.steps[0].job_id, "local")
-    for output in await studio.context.ledger.outputs(found.id, "local"):
-        address = studio.context.vault.address(output.artifact.sha256)
-        if address is not None and address.path is not None:  # outputs of equal content are one file
-            address.path.unlink()
+    delete_files(studio, await studio.context.ledger.outputs(found.id, "local"))
     if not is_kept_there:
         runs.forgotten.add(1)
         runs.find(3)

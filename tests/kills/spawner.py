@@ -1,8 +1,9 @@
 """Starts processes that drive jobs, quickly: everything is loaded once, and each of them is a fork of it.
 
 Reads commands from stdin, one JSON object a line, and answers each with the process's id:
-`{"environment": {...}, "roots": folder, "open": [[tool, arguments], ...], "how": "SIGKILL", "at": 3}`. It is halted by
-a signal at its n-th step, or, with `"after": "commit_intent"`, when that call of the ledger has returned.
+`{"environment": {...}, "roots": folder, "open": [[tool, arguments], ...], "how": "SIGKILL", "at": 3, "log": file}`. It
+is halted by a signal at its n-th step, or, with `"after": "commit_intent"`, when that call of the ledger has returned.
+Each step is a line in the log, if there is one.
 """
 
 import json
@@ -22,6 +23,7 @@ from rotoscope.contracts.tools import TOOLS
 from rotoscope.jobs import dispatcher, lifecycle, procrastinate_engine  # noqa: F401 - loaded before the fork
 from rotoscope.jobs.stages import fetch, finish_video  # noqa: F401 - loaded before the fork
 from rotoscope.providers.http.client import ReplyTimeouts, Wire
+from rotoscope.providers.http.messages import HttpCall
 from rotoscope.settings import read_settings
 from rotoscope.store import postgresql, retention  # noqa: F401 - loaded before the fork
 from rotoscope.store.database import Database
@@ -63,11 +65,14 @@ async def sleep_briefly(seconds: float) -> None:
     await anyio.sleep(min(seconds, 1.0))
 
 
-def halting(how: signal.Signals, at: int) -> None:
+def halting(how: signal.Signals, at: int, log: str) -> None:
     """Halt this process at its n-th step: before or after a transaction, before or after a request."""
     steps = iter(range(1, 10_000))
 
-    def step() -> None:
+    def step(name: str) -> None:
+        if log:
+            with Path(log).open("a", encoding="utf-8") as lines:
+                lines.write(f"{name}\n")
         if next(steps) == at:
             os.kill(os.getpid(), how)
 
@@ -76,21 +81,21 @@ def halting(how: signal.Signals, at: int) -> None:
     async def transacting(self: Database, *given: Any, **more: Any) -> Any:
         if not more.get("writes", True):
             return await transact(self, *given, **more)
-        step()
+        step("before a transaction")
         answer = await transact(self, *given, **more)
-        step()
+        step("after a transaction")
         return answer
 
-    async def sending(self: Wire, *given: Any, **more: Any) -> Any:
-        step()
-        reply = await send(self, *given, **more)
-        step()
+    async def sending(self: Wire, provider: str, call: HttpCall, *given: Any, **more: Any) -> Any:
+        step(f"before {call.method}")
+        reply = await send(self, provider, call, *given, **more)
+        step(f"after {call.method}")
         return reply
 
     async def downloading(self: Wire, *given: Any, **more: Any) -> Any:
-        step()
+        step("before a download")
         got = await download(self, *given, **more)
-        step()
+        step("after a download")
         return got
 
     Database.transact, Wire.send, Wire.download = transacting, sending, downloading  # type: ignore[method-assign]
@@ -121,8 +126,8 @@ def main() -> None:
         if not child:
             os.close(0)
             how = signal.Signals[order["how"]]
-            if order["at"]:
-                halting(how, order["at"])
+            if order["at"] or order["log"]:
+                halting(how, order["at"], order["log"])
             if order["after"]:
                 halting_after(how, order["after"])
             anyio.run(drive_jobs, order)

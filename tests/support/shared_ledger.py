@@ -60,14 +60,19 @@ class SharedLedger:
         return {"ROTOSCOPE_HOME": str(self.home), "ROTOSCOPE_AT_ONCE": "100", **KEYS, **bases}
 
     def start_process(
-        self, jobs: Sequence[tuple[str, dict[str, Any]]] = (), how: str = "SIGKILL", at: int = 0, after: str = ""
+        self,
+        jobs: Sequence[tuple[str, dict[str, Any]]] = (),
+        how: str = "SIGKILL",
+        at: int = 0,
+        after: str = "",
+        log: str = "",
     ) -> int:
         """Start a process that opens some jobs and drives what there is.
 
-        It is halted at its n-th step, or after a call of the ledger, if any is named.
+        It is halted at its n-th step, or after a call of the ledger, if any is named. `log` is a file for its steps.
         """
         order: dict[str, Any] = {"environment": self.environment(), "roots": str(self.picture.parent), "open": jobs}
-        order |= {"how": how, "at": at, "after": after}
+        order |= {"how": how, "at": at, "after": after, "log": log}
         assert self.spawner.stdin is not None
         assert self.spawner.stdout is not None
         self.spawner.stdin.write(json.dumps(order) + "\n")

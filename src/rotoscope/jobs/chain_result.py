@@ -6,7 +6,7 @@ from rotoscope.contracts.results import Cost, JobStep
 from rotoscope.store.money import add_usd
 from rotoscope.store.records import AwaitedJob, Job
 
-__all__ = ["add_costs", "chain_fields", "job_cost"]
+__all__ = ["add_costs", "chain_fields", "describe_step", "job_cost"]
 
 
 def job_cost(job: Job) -> Cost:
@@ -23,8 +23,8 @@ def chain_fields(job: Job, awaited: Sequence[AwaitedJob]) -> dict[str, object]:
     """The fields of a result that differ where other jobs give inputs; nothing where none does."""
     if not awaited:
         return {}
-    steps = [_step(one.job, is_reused=not one.is_step) for one in awaited]
-    own = _step(job, is_reused=False)
+    steps = [describe_step(one.job, is_reused=not one.is_step) for one in awaited]
+    own = describe_step(job, is_reused=False)
     paid = [(one.tool, one.cost) for one in (*steps, own) if not one.reused]
     return {"steps": [*steps, own], "cost": add_costs(paid)}
 
@@ -40,7 +40,8 @@ def add_costs(parts: Sequence[tuple[str, Cost]]) -> Cost:
     )
 
 
-def _step(job: Job, *, is_reused: bool) -> JobStep:
+def describe_step(job: Job, *, is_reused: bool) -> JobStep:
+    """One job of a chain; `is_reused`: it was there before, and its cost is no part of the chain's."""
     return JobStep(
         job_id=job.id,
         tool=job.tool,

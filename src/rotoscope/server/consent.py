@@ -193,9 +193,15 @@ class Consent:
 
     async def _price_question(self, studio: "Studio", plan: "RequestPlan") -> "_PriceQuestion | None":
         """The price of a planned call, if it must be asked about."""
-        job, usd = plan.new_job, plan.new_job.total_estimate_usd
-        needs_consent = studio.asks_about_unknown_price if usd is None else self._is_expensive(usd)
-        if plan.is_dry_run or not needs_consent or await studio.find_open_job(plan) is not None:
+        if plan.is_dry_run or not self._needs_consent(studio, plan.new_job):
+            return None
+        if await studio.find_open_job(plan) is not None:
+            return None
+        from rotoscope.studio.step_files import find_paid_part
+
+        job = await find_paid_part(studio.context, plan.new_job)
+        usd = job.total_estimate_usd
+        if not self._needs_consent(studio, job):
             return None
         where = ", then ".join(f"{one.tool} with {one.model} at {one.provider}" for one in (*job.steps, job))
         if usd is None:
@@ -205,7 +211,10 @@ class Consent:
         question = f"{where} costs {_price_words(job)}.{note} Run it?"
         return _PriceQuestion(studio, job.principal, job.quote_key, usd, question)
 
-    def _is_expensive(self, usd: float) -> bool:
+    def _needs_consent(self, studio: "Studio", job: "NewJob") -> bool:
+        usd = job.total_estimate_usd
+        if usd is None:
+            return studio.asks_about_unknown_price
         return self.above_usd is not None and usd > self.above_usd
 
 

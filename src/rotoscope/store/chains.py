@@ -131,7 +131,7 @@ def check_chain_caps(connection: Connection, new: NewJob, found: Sequence[Job | 
     Raises:
         OverBudget: they would.
     """
-    paid = replace(new, steps=tuple(step for step, twin in zip(new.steps, found, strict=True) if twin is None))
+    paid = new.leave_out_steps(found)
     whole = replace(paid, estimate_usd=paid.total_estimate_usd, at_most_usd=paid.total_at_most_usd, steps=())
     check_caps(connection, whole, caps, now)
 

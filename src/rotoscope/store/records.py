@@ -1,7 +1,7 @@
 """A job as the ledger holds it, and what a stage may change of it, as frozen records."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rotoscope.contracts.status import Status
@@ -100,6 +100,11 @@ class NewJob:
         """What it can cost at most with all of its steps, in US dollars; None where that is not known."""
         own = self.estimate_usd if self.at_most_usd is None else self.at_most_usd
         return add_usd([own, *(step.total_at_most_usd for step in self.steps)]) if self.steps else own
+
+    def leave_out_steps(self, joined: Sequence["Job | None"]) -> "NewJob":
+        """What is paid for: the job with those of its steps alone that join no job; `joined` has an entry for each."""
+        new = (step for step, job in zip(self.steps, joined, strict=True) if job is None)
+        return replace(self, steps=tuple(new))
 
 
 @dataclass(frozen=True, slots=True)

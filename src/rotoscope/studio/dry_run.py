@@ -6,7 +6,8 @@ from typing import Any, cast
 from rotoscope.contracts.results import Cost, JobResult, JobStep, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
-from rotoscope.jobs.chain_result import add_costs
+from rotoscope.jobs.chain_result import add_costs, describe_step
+from rotoscope.jobs.context import JobContext
 from rotoscope.models.alternatives import describe_alternatives, list_alternatives
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.descriptions import describe_route_price
@@ -17,33 +18,41 @@ from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call, add_token
 from rotoscope.store.money import Caps, refuse_over_budget
-from rotoscope.store.records import NewJob
+from rotoscope.store.records import Job, NewJob
 from rotoscope.studio.planning import PlannedJob, RequestPlan
+from rotoscope.studio.step_files import find_reused_steps
 
-__all__ = ["build_planned_request", "dry_run_result"]
+__all__ = ["build_planned_request", "show_dry_run"]
 
 _DRY_RUN = "Dry run: nothing was sent and nothing was spent."
 _CORRELATION_PLACEHOLDER = "(the job's own mark)"
 
 
-def dry_run_result(
-    plan: RequestPlan,
-    caps: Caps,
-    catalog: Catalog,
-    dialects: Mapping[str, Dialect],
-    is_usable: Callable[[str], bool],
-) -> JobResult:
+async def show_dry_run(context: JobContext, plan: RequestPlan, caps: Caps) -> JobResult:
     """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held.
 
     Its message names other models that the same request could go to, with their prices.
     """
+    reused = await find_reused_steps(context, plan.new_job) if plan.steps else ()
+    return _dry_run_result(plan, reused, caps, context.catalog, context.dialects)
+
+
+def _dry_run_result(
+    plan: RequestPlan,
+    reused: Sequence[Job | None],
+    caps: Caps,
+    catalog: Catalog,
+    dialects: Mapping[str, Dialect],
+) -> JobResult:
+    """See `show_dry_run`; `reused` has for each step of the plan the job whose result it would use, unpaid."""
     new, planned = plan.new_job, plan.call_plan
-    chain = (*plan.steps, plan)
+    chain = list(zip((*plan.steps, plan), (*reused, None), strict=True))
+    paid = [one for one, found in chain if found is None]
     manifest = _manifest_of(plan, catalog)
     call = _preview_call(manifest, catalog.providers[new.provider], planned)
     cost = planned.estimate
     price_notes = [cost.price_note] if cost.price_note else []
-    notes = [*_seed_notes(new, planned), *price_notes, *_cap_notes(caps, new)]
+    notes = [*_seed_notes(new, planned), *price_notes, *_cap_notes(caps, new.leave_out_steps(reused))]
     return TOOLS[new.tool].job_record(
         job_id="",
         status="succeeded",
@@ -52,10 +61,10 @@ def dry_run_result(
         provider=new.provider,
         sandbox=new.sandbox,
         progress=1.0,
-        message=" ".join(filter(None, (_DRY_RUN, _alternatives_text(new, catalog, is_usable)))),
+        message=" ".join(filter(None, (_DRY_RUN, _alternatives_text(new, catalog, plan.access.is_usable)))),
         elapsed_seconds=0.0,
-        expected_seconds=_expected_seconds(chain),
-        cost=add_costs([(one.new_job.tool, _cost_of(one)) for one in chain]) if plan.steps else _cost_of(plan),
+        expected_seconds=_expected_seconds(paid),
+        cost=add_costs([(one.new_job.tool, _cost_of(one)) for one in paid]) if plan.steps else _cost_of(plan),
         seed=planned.seed,
         request=dict(new.args),
         warnings=[*(note for step in plan.steps for note in step.new_job.warnings), *new.warnings, *notes],
@@ -64,7 +73,7 @@ def dry_run_result(
         quote_key=new.quote_key,
         planned_input=_name_awaited_files(manifest, planned.call.input),
         planned_request=build_planned_request(dialects[new.provider], catalog.providers[new.provider], call),
-        **_video_fields(new, [_preview_step(one, catalog, dialects) for one in chain] if plan.steps else []),
+        **_video_fields(new, [_preview_step(*one, catalog, dialects) for one in chain] if plan.steps else []),
     )
 
 
@@ -73,8 +82,12 @@ def _cost_of(planned: PlannedJob) -> Cost:
     return Cost(estimate_usd=price.typical_usd, at_most_usd=price.at_most_usd, charged_usd=0.0, basis=price.basis)
 
 
-def _preview_step(planned: PlannedJob, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobStep:
-    """One job of a chain as it would be sent; nothing was."""
+def _preview_step(
+    planned: PlannedJob, reused: Job | None, catalog: Catalog, dialects: Mapping[str, Dialect]
+) -> JobStep:
+    """One job of a chain as it would be sent, or the one that is there already; nothing was sent."""
+    if reused is not None:
+        return describe_step(reused, is_reused=True)
     new, provider = planned.new_job, catalog.providers[planned.new_job.provider]
     call = _preview_call(_manifest_of(planned, catalog), provider, planned.call_plan)
     return JobStep(

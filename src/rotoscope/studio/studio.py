@@ -143,11 +143,10 @@ class Studio:
         """Start a plan, as `start` does, and wait at most `budget` seconds for its job; of a dry run, show the plan."""
         deadline = anyio.current_time() + budget
         if plan.is_dry_run:
-            from rotoscope.studio.dry_run import dry_run_result
+            from rotoscope.studio.dry_run import show_dry_run
 
             self.build_planner().cache.discard(plan)
-            context = self.context
-            return dry_run_result(plan, self.caps, context.catalog, context.dialects, plan.access.is_usable)
+            return await show_dry_run(self.context, plan, self.caps)
         begun = await self.start(plan, agreed_usd)
         job = await self.wait(begun.job, max(0.0, deadline - anyio.current_time()), on_change)
         if not begun.is_joined:
