@@ -8,6 +8,7 @@ from rotoscope.jobs.outputs import read_job_output
 from rotoscope.jobs.stages.fetch import fetch_again
 from rotoscope.jobs.stages.finish import find_missing_outputs, finish_in_worker
 from rotoscope.jobs.stages.finish_masks import FinishResult
+from rotoscope.jobs.stages.gather_parts import describe_joined_output, join_again
 from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import Job
 
@@ -29,8 +30,9 @@ async def restore_files(context: JobContext, job: Job) -> None:
             return
         raw = [output for output in outputs if output.role == "raw"]
         if await find_missing_outputs(context, raw):
-            raw = list(await fetch_again(context, job))
-        finished = await finish_in_worker(context, job, read_job_output(context, job), raw)
+            raw = list(await (join_again if job.plan.parts else fetch_again)(context, job))
+        found = describe_joined_output(job) if job.plan.parts else read_job_output(context, job)
+        finished = await finish_in_worker(context, job, found, raw)
         if _is_other_film(job, finished):
             raise OutputLost("The film was made of files of which some are gone.")
         await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])

@@ -48,6 +48,7 @@ async def fit_mask(
     frames: int,
     *,
     inverted: bool = False,
+    may_be_full: bool = False,
 ) -> tuple["AdmittedMedia", list[str]]:
     """The mask as the model needs it, and notes for the user on what was changed and what is unusual.
 
@@ -61,6 +62,7 @@ async def fit_mask(
         frames: how many frames of the video are edited at most.
         inverted: whether the model edits what is black. The fitted mask is then the other way round, and what it
             selects is still that of the mask as it was given.
+        may_be_full: whether a mask film may select all of every frame.
 
     Raises:
         InvalidInput: it is a photo, empty, full, or of another shape than the video.
@@ -78,7 +80,8 @@ async def fit_mask(
         if path is None:
             raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
         if mask.frames is not None:
-            return await _fit_mask_film(vault, decoders, path, stem, mask, video, frames, inverted=inverted)
+            how = _FilmWish(frames, inverted, may_be_full)
+            return await _fit_mask_film(vault, decoders, path, stem, mask, video, how)
         fitting = await decoders.run(_fit_picture_in_worker, path, wanted, stored, stem, inverted, limits=MASKS)
         await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
     link = f"artifact://{fitting.file.sha256}"
@@ -160,6 +163,15 @@ def _stretch_mask(mask: "Mask", width: int, height: int) -> "Mask":
 
 
 @dataclass(frozen=True, slots=True)
+class _FilmWish:
+    """How many frames of a mask video are read, whether it is turned round, and whether it may select everything."""
+
+    frames: int
+    inverted: bool
+    may_be_full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _FilmFit:
     """What a mask video selects, and the file written in its place with its size in bytes; None: it needs no other."""
 
@@ -175,9 +187,7 @@ async def _fit_mask_film(
     stem: "Path",
     mask: "AdmittedMedia",
     video: "AdmittedMedia | None",
-    frames: int,
-    *,
-    inverted: bool,
+    how: "_FilmWish",
 ) -> tuple["AdmittedMedia", list[str]]:
     """As `fit_mask`, for a mask video in the file `path`; scratch files begin with `stem`."""
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
@@ -187,8 +197,8 @@ async def _fit_mask_film(
     own = (mask.width or 0, mask.height or 0)
     wanted = (video.width, video.height) if video and video.width and video.height else own
     _check_mask_shape(own, wanted, video.stored if video else None)
-    used = min(frames, video.frames) if video and video.frames else frames
-    fitting = await decoders.run(_fit_film_in_worker, path, stem, used, own, wanted, inverted, limits=FILM)
+    used = replace(how, frames=min(how.frames, video.frames)) if video and video.frames else how
+    fitting = await decoders.run(_fit_film_in_worker, path, stem, used, own, wanted, limits=FILM)
     if fitting.file is not None:
         await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
         await anyio.to_thread.run_sync(vault.mark_prepared, fitting.file.sha256, "video")
@@ -222,10 +232,9 @@ def _check_mask_shape(own: Size, wanted: Size, stored: Size | None) -> None:
 def _fit_film_in_worker(
     path: "Path",
     stem: "Path",
-    frames: int,
+    how: "_FilmWish",
     own: Size,
     wanted: Size,
-    inverted: bool,
 ) -> _FilmFit:
     """Check a mask video, and write another where it is not black and white, not of the size, or the other way round.
 
@@ -233,15 +242,15 @@ def _fit_film_in_worker(
     """
     from rotoscope.media.video.mask_videos import read_mask_film, write_mask_film
 
-    film = read_mask_film(path, frames)
+    film = read_mask_film(path, how.frames)
     if not film.is_mask:
         raise not_a_mask_error()
-    if film.most <= 0 or film.least >= 1:
+    if film.most <= 0 or (film.least >= 1 and not how.may_be_full):
         raise useless_mask_error(full=film.most > 0)
-    if film.is_plain and own == wanted and not inverted:
+    if film.is_plain and own == wanted and not how.inverted:
         return _FilmFit(film)
     target = stem.with_name(f"{stem.name}-mask")
-    write_mask_film(path, target, film, wanted, inverted=inverted)
+    write_mask_film(path, target, film, wanted, inverted=how.inverted)
     return _FilmFit(film, WorkerFile(target, file_sha256(target), "video/mp4"), target.stat().st_size)
 
 

@@ -1,6 +1,7 @@
 """The media of a model's inputs, together: masks that fit what they cover, and what follows from a clip."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.decoders import DecodeRunner
@@ -12,7 +13,7 @@ from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Manifest
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
+__all__ = ["MaskFitting", "choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
 
 _DEFAULT_MAX_FRAMES = 400
 
@@ -29,8 +30,28 @@ def choose_by_clip(
     return {}, []
 
 
+@dataclass(frozen=True, slots=True)
+class MaskFitting:
+    """How masks are made to fit.
+
+    Attributes:
+        is_whole: whether the clip is cut into parts later: all its frames count, and its mask stays white.
+        is_part: whether the clip is such a part: its mask may be full.
+    """
+
+    is_whole: bool = False
+    is_part: bool = False
+
+
+_AS_ONE = MaskFitting()
+
+
 async def fit_masks(
-    vault: Vault, decoders: DecodeRunner, manifest: Manifest, media: dict[str, list[AdmittedMedia]]
+    vault: Vault,
+    decoders: DecodeRunner,
+    manifest: Manifest,
+    media: dict[str, list[AdmittedMedia]],
+    how: MaskFitting = _AS_ONE,
 ) -> list[str]:
     """Put a mask that fits its video in place of each that does not, and give notes on what was changed.
 
@@ -39,6 +60,7 @@ async def fit_masks(
         decoders: runs what decodes them, out of this process.
         manifest: says which input covers which.
         media: the media by argument; changed here. One that does not exist yet is left as it is.
+        how: what becomes of the clip.
 
     Raises:
         UserMistake: a mask cannot be used for its video.
@@ -52,13 +74,15 @@ async def fit_masks(
         if mask[0].width or is_awaited(mask[0].value):
             _check_mask_kind(manifest, argument, mask[0])
         if mask[0].width:
+            frames = video[0].frames if how.is_whole and video else None
             fitting, mask_notes = await fit_mask(
                 vault,
                 decoders,
                 mask[0],
                 video[0] if video else None,
-                max_edited_frames(manifest),
-                inverted=field.polarity == "black",
+                frames or max_edited_frames(manifest),
+                inverted=field.polarity == "black" and not how.is_whole,
+                may_be_full=how.is_part,
             )
             media[argument] = [fitting]
             notes += mask_notes

@@ -3,12 +3,17 @@
 `step://0/video/mask` is the output `mask`, a film, of the first job that the plan's own job waits for. The link holds
 no id, so that equal requests have equal plans whichever jobs their steps are; which job has which number stands in the
 ledger. Such a link is never sent and is never taken from a user.
+
+`step://0/video/mask@64-72-73` is a piece of that film: 72 frames from frame 64 on, the last one repeated until there
+are 73. `step://0/image/mask@64` is frame 64 of it, as a picture.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, cast
+
+from rotoscope.models.clip_parts import ClipPart
 
 __all__ = [
     "AwaitedOutput",
@@ -20,9 +25,13 @@ __all__ = [
 ]
 
 _SCHEME = "step://"
-_LINK = re.compile(r"step://(\d{1,3})/(image|video)/([a-z]+(?:/\d{1,4})?)", re.ASCII)
+_LINK = re.compile(
+    r"step://(?P<n>\d{1,3})/(?P<kind>image|video|data)/(?P<output>[a-z]+(?:/\d{1,4})?)"
+    r"(?:@(?P<first>\d{1,6})(?:-(?P<frames>\d{1,6})-(?P<sent>\d{1,6}))?)?",
+    re.ASCII,
+)
 
-OutputKind = Literal["image", "video"]
+OutputKind = Literal["image", "video", "data"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +42,23 @@ class AwaitedOutput:
         n: the job's number among those that are waited for.
         kind: what the output is.
         output: its name, as in `job://ID/NAME`.
+        piece: the piece of a film that is taken; None: all of it.
+        frame: the number of the frame of a film that is taken as a picture.
     """
 
     n: int
     kind: OutputKind
     output: str
+    piece: ClipPart | None = None
+    frame: int | None = None
 
     @property
     def link(self) -> str:
         """How a plan names it."""
-        return f"{_SCHEME}{self.n}/{self.kind}/{self.output}"
+        link = f"{_SCHEME}{self.n}/{self.kind}/{self.output}"
+        if self.piece is not None:
+            return f"{link}@{self.piece.first}-{self.piece.frames}-{self.piece.sent}"
+        return link if self.frame is None else f"{link}@{self.frame}"
 
 
 def is_awaited(value: str) -> bool:
@@ -53,12 +69,17 @@ def is_awaited(value: str) -> bool:
 def read_awaited_output(link: str) -> AwaitedOutput | None:
     """What a link of a plan names; None for any other text."""
     found = _LINK.fullmatch(link)
-    return None if found is None else AwaitedOutput(int(found[1]), cast("OutputKind", found[2]), found[3])
+    if found is None:
+        return None
+    known = AwaitedOutput(int(found["n"]), cast("OutputKind", found["kind"]), found["output"])
+    if found["frames"] is not None:
+        return replace(known, piece=ClipPart(int(found["first"]), int(found["frames"]), int(found["sent"])))
+    return known if found["first"] is None else replace(known, frame=int(found["first"]))
 
 
-def find_awaited_outputs(media: Mapping[str, tuple[str, ...]]) -> tuple[AwaitedOutput, ...]:
-    """The outputs that a plan's media, by argument, name; each once."""
-    found = (read_awaited_output(link) for links in media.values() for link in links)
+def find_awaited_outputs(links: Iterable[str]) -> tuple[AwaitedOutput, ...]:
+    """The outputs that links of a plan name; each once."""
+    found = (read_awaited_output(link) for link in links)
     return tuple(dict.fromkeys(one for one in found if one is not None))
 
 

@@ -5,6 +5,7 @@ others. So whatever holds for a job (one payment, leases, reviews, retention) ho
 needed but
 
 - opening all of them at once, or none: in one transaction, under the caps of the whole;
+- the order among steps: one may take outputs of others before it, and then waits for these;
 - joining what is there: a step whose equal job goes on, or has succeeded, is that job. Nobody asks for a step's result
   twice in order to get another one, so it is never bought again while it is kept;
 - `lease_predicate`, by which no process takes a job before all that it waits for has ended;
@@ -92,22 +93,27 @@ def open_chain(
     """
     found = find_steps(connection, new)
     check_chain_caps(connection, new, found, caps, now)
-    startable = list[Job]()
-    waits = list[dict[str, object]]()
+    startable, opened, waits = list[Job](), list[Job](), list[dict[str, object]]()
     for n, (step, twin) in enumerate(zip(new.steps, found, strict=True)):
         if twin is None:
             begun = open_new_job(connection, step, secrets.token_hex(16), caps, starter, now)
-            startable += begun.startable
-            on_job_id = begun.job.id
+            waits += [_wait(begun.job.id, place, opened[taken]) for place, taken in enumerate(step.takes_from)]
+            if all(opened[taken].state in ENDED_STATES for taken in step.takes_from):
+                startable += begun.startable
+            opened.append(begun.job)
         else:
-            on_job_id = twin.id
             write_event(connection, twin.id, now, "awaited", {})
-        waits.append({"job_id": job_id, "n": n, "on_job_id": on_job_id, "is_step": twin is None})
-    for n, awaited in enumerate(new.waits_for, len(waits)):
+            opened.append(twin)
+        waits.append(_wait(job_id, n, opened[n], is_step=twin is None))
+    for n, awaited in enumerate(new.waits_for, len(new.steps)):
         waits.append({"job_id": job_id, "n": n, "on_job_id": awaited, "is_step": False})
     opening = open_job(connection, new, job_id, caps, starter, now)
     connection.execute(insert(job_waits), waits)
     return replace(opening, startable=tuple(startable))
+
+
+def _wait(job_id: str, n: int, on: Job, *, is_step: bool = False) -> dict[str, object]:
+    return {"job_id": job_id, "n": n, "on_job_id": on.id, "is_step": is_step}
 
 
 def open_new_job(
@@ -137,8 +143,16 @@ def check_chain_caps(connection: Connection, new: NewJob, found: Sequence[Job | 
 
 
 def find_steps(connection: Connection, new: NewJob) -> Sequence[Job | None]:
-    """The job that each step of a new job joins; None where it is opened as a new one."""
-    return [_find_step(connection, step) for step in new.steps]
+    """The job that each step of a new job joins; None where it is opened as a new one.
+
+    Of a step that only steps take which are there already, nothing is needed any more: it counts as one of these.
+    """
+    found = [_find_step(connection, step) for step in new.steps]
+    for n in reversed(range(len(found))):
+        takers = [found[later] for later, step in enumerate(new.steps) if n in step.takes_from]
+        if takers and None not in takers and new.takes_from and n not in new.takes_from:
+            found[n] = takers[0]
+    return found
 
 
 def _find_step(connection: Connection, step: NewJob) -> Job | None:

@@ -20,6 +20,7 @@ __all__ = [
     "HeldFile",
     "JobChanges",
     "JobData",
+    "JobPart",
     "JobPlan",
     "MeasuredResult",
     "PreparedRequest",
@@ -41,6 +42,15 @@ class ErrorRecord:
     message: str
     hint: str = ""
     provider_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPart:
+    """A part of a clip for which there is a job: its number among the awaited ones, first frame and count of frames."""
+
+    n: int
+    first: int
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class JobPlan:
         mask_selects: how much of the frame the mask of an edit selects, as its result shows it.
         media: the links of the files that were given, by argument; none in rows of older versions.
         awaited_jobs: how many other jobs give some of these files.
+        parts: the parts of the clip whose results are joined; then the job sends nothing itself.
     """
 
     call: Call | None = None
@@ -86,6 +97,7 @@ class JobPlan:
     mask_selects: Mapping[str, Json] | None = None
     media: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     awaited_jobs: int = 0
+    parts: tuple[JobPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

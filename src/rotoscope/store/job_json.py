@@ -21,6 +21,7 @@ from rotoscope.store.job_data import (
     HeldFile,
     JobChanges,
     JobData,
+    JobPart,
     JobPlan,
     MeasuredResult,
     PreparedRequest,
@@ -155,6 +156,7 @@ def _plan_to_json(plan: JobPlan) -> dict[str, Json]:
         "mask_selects": dict(plan.mask_selects) if plan.mask_selects is not None else None,
         "media": {argument: list(links) for argument, links in plan.media.items()},
         "awaited_jobs": plan.awaited_jobs,
+        "parts": [{"n": part.n, "first": part.first, "frames": part.frames} for part in plan.parts],
     }
 
 
@@ -179,6 +181,10 @@ def _read_plan(known: Mapping[str, Json]) -> JobPlan:
         mask_selects=selects if isinstance(selects, dict) else None,
         media={argument: _texts(links) for argument, links in _object(known.get("media")).items()},
         awaited_jobs=_count(known.get("awaited_jobs")),
+        parts=tuple(
+            JobPart(*(_count(one.get(name)) for name in ("n", "first", "frames")))
+            for one in _objects(known.get("parts"))
+        ),
     )
 
 

@@ -143,6 +143,6 @@ def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> d
 
 
 def _first_stage(new: NewJob) -> Stage:
-    if new.steps or new.waits_for:
+    if new.steps or new.waits_for or new.takes_from:
         return "gather"
     return "prepare" if new.request is None else "submit"

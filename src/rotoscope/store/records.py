@@ -62,6 +62,8 @@ class NewJob:
         request: what is sent, where no file has to be brought to the provider before: then the job begins at `submit`.
         steps: the jobs that are opened with it because it takes their outputs as arguments, in the order in which its
             plan names them (`models.awaited`). It is the last step itself.
+        takes_from: the numbers of the steps whose outputs it takes itself: of its own ones, or, as a step, of those
+            before it. A job with steps that names none takes all of them.
         waits_for: the ids of open jobs whose outputs it takes as well, numbered after the steps.
         joins_ended: whether, as a step, it may be a job that has succeeded; not where the files of that are gone.
         other_keys: keys that an equal request may have been opened under, when a job whose output it names went on.
@@ -87,6 +89,7 @@ class NewJob:
     waits_for: tuple[str, ...] = ()
     other_keys: tuple[str, ...] = ()
     joins_ended: bool = True
+    takes_from: tuple[int, ...] = ()
 
     @property
     def total_estimate_usd(self) -> float | None:

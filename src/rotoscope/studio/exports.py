@@ -232,7 +232,10 @@ class _EditInputs:
 
 
 def _edit_inputs(studio: Studio, job: Job) -> _EditInputs:
-    """What was sent of an edit's film and mask."""
+    """What was sent of an edit's film and mask; of a clip in parts, what its parts were cut from."""
+    if job.plan.parts:
+        whole = {name: next(iter(job.plan.media.get(name, ())), "") for name in ("video", "mask")}
+        return _EditInputs(whole["video"], whole["mask"], inverted=False)
     given, manifest = job.call.input, studio.context.manifest(job)
     links, inverted = {"video": "", "mask": ""}, False
     for name, known in manifest.inputs.items():

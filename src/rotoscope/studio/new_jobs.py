@@ -1,22 +1,32 @@
 """From a request that was checked and planned to the job that would be opened: its plan, price and keys. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from rotoscope.models.awaited import AwaitedOutput
 from rotoscope.models.catalog import Access
 from rotoscope.models.estimate import Estimate, LearnedSeconds
 from rotoscope.models.manifest import PROMPTED_TOOLS, Manifest, ToolName
 from rotoscope.models.plan import CallPlan, kept_files, replace_media, workload
 from rotoscope.models.request_key import combine_keys, request_and_price_keys
 from rotoscope.providers.http.messages import Json
-from rotoscope.store.job_data import JobPlan, PreparedRequest
+from rotoscope.store.job_data import JobPart, JobPlan, PreparedRequest
 from rotoscope.store.money import UnitPrice
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
 from rotoscope.studio.validation import Admission
 
-__all__ = ["CheckedRequest", "RequestKeys", "build_new_job", "compute_request_keys"]
+__all__ = [
+    "NO_INPUTS",
+    "CheckedRequest",
+    "PlannedJob",
+    "RequestKeys",
+    "StepInputs",
+    "build_new_job",
+    "compute_request_keys",
+    "hoist_steps",
+]
 
 _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "segment_image": 1.5,
@@ -25,6 +35,59 @@ _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "edit_video_with_mask": 10.0,
     "segment_video": 8.0,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A job that could be opened.
+
+    Attributes:
+        new_job: the job, with its price and the principal on whose behalf it runs.
+        call_plan: the request that would be sent.
+        steps: the jobs that would be opened with it, whose outputs it takes.
+    """
+
+    new_job: NewJob
+    call_plan: CallPlan
+    steps: tuple["PlannedJob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """What other jobs give to a job that is planned.
+
+    Attributes:
+        steps: the jobs whose outputs it takes.
+        awaited: the arguments that these fill, each with the number of its job among the awaited ones.
+        is_part: whether it is itself a step: the part of a clip, which is cut no further.
+        takes_from: of a part, the numbers of `steps` among the steps of the whole, which opens them.
+        waits_for: of a part, the ids of open jobs whose outputs it takes as well.
+        readable: the hashes of files that were made for it, and that nobody was given.
+    """
+
+    steps: tuple[PlannedJob, ...] = ()
+    awaited: Mapping[str, AwaitedOutput] = field(default_factory=dict)
+    is_part: bool = False
+    takes_from: tuple[int, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    readable: frozenset[str] = frozenset()
+
+    @property
+    def new_steps(self) -> tuple[NewJob, ...]:
+        """The jobs whose outputs it takes, as they would be opened."""
+        return tuple(step.new_job for step in self.steps)
+
+
+NO_INPUTS = StepInputs()
+"""What no other job gives anything to."""
+
+
+def hoist_steps(step: PlannedJob) -> tuple[PlannedJob, ...]:
+    """A step after its own steps: all of them are then steps of one whole, which has no other ones before these."""
+    if not step.steps:
+        return (step,)
+    taken = tuple(range(len(step.steps)))
+    return (*step.steps, replace(step, new_job=replace(step.new_job, steps=(), takes_from=taken), steps=()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +117,12 @@ def build_new_job(
     notes: Sequence[str],
     principal: str,
     learned: LearnedSeconds | None,
-    steps: tuple[NewJob, ...],
+    inputs: StepInputs,
     keys: "RequestKeys",
+    parts: tuple[JobPart, ...] = (),
 ) -> NewJob:
-    """The job of a planned request."""
-    sandbox = access.sandbox
+    """The job of a planned request; with parts, it joins what these give and sends nothing itself."""
+    sandbox, waits_for = access.sandbox, (*checked.media.waits_for, *inputs.waits_for)
     manifest, asked, admitted = checked.view, checked.asked, checked.media
     picture = admitted.first_medium("image")
     price = planned.estimate
@@ -81,12 +145,13 @@ def build_new_job(
         label=_object_label(manifest.tool, asked),
         mask_selects=admitted.mask_share,
         media=admitted.links,
-        awaited_jobs=len(steps) + len(admitted.waits_for),
+        awaited_jobs=len(inputs.steps) + len(waits_for),
+        parts=parts,
     )
     warnings = (*notes, *_price_notes(price.typical_usd))
     shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
     provider = planned.call.provider
-    is_complete = not kept_files(manifest, planned.call.input) and not (steps or admitted.waits_for)
+    is_complete = not kept_files(manifest, planned.call.input) and not (inputs.steps or waits_for)
     account = None if sandbox else access.account_fingerprint(provider)
     where = (manifest.tool, manifest.id, provider, principal, sandbox)
     return NewJob(
@@ -102,10 +167,17 @@ def build_new_job(
         warnings,
         price.at_most_usd,
         PreparedRequest(planned.call.input) if is_complete else None,
-        steps,
-        admitted.waits_for,
+        () if inputs.is_part else inputs.new_steps,
+        waits_for,
         keys.others,
+        takes_from=inputs.takes_from if inputs.is_part else _taken_numbers(inputs, parts),
     )
+
+
+def _taken_numbers(inputs: StepInputs, parts: Sequence[JobPart]) -> tuple[int, ...]:
+    """The numbers of its own steps that a job takes outputs of itself."""
+    numbers = {*(one.n for one in inputs.awaited.values()), *(part.n for part in parts)}
+    return tuple(sorted(number for number in numbers if number < len(inputs.steps)))
 
 
 class RequestKeys(NamedTuple):
@@ -120,7 +192,7 @@ def compute_request_keys(
     principal: str,
     checked: CheckedRequest,
     planned: CallPlan,
-    steps: Sequence[NewJob],
+    inputs: StepInputs,
     access: Access,
     job_form: CallPlan | None,
 ) -> RequestKeys:
@@ -132,7 +204,7 @@ def compute_request_keys(
         principal: whose request it is.
         checked: what is asked.
         planned: the request.
-        steps: the jobs that are opened with it.
+        inputs: the jobs whose outputs it takes.
         access: the providers that can be used.
         job_form: the request while the jobs go on whose outputs it names.
     """
@@ -150,7 +222,8 @@ def compute_request_keys(
             key, price = by_links
         else:
             others = (by_links[0],)
-    step_keys, step_prices = [str(one.request_key) for one in steps], [one.quote_key for one in steps]
+    step_keys = [*(str(one.request_key) for one in inputs.new_steps), *inputs.waits_for]
+    step_prices = [*(one.quote_key for one in inputs.new_steps), *inputs.waits_for]
     return RequestKeys(combine_keys(key, step_keys), combine_keys(price, step_prices), others)
 
 

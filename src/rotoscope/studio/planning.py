@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import cast
 
 import anyio
@@ -34,29 +33,21 @@ from rotoscope.models.request_key import trim_arguments
 from rotoscope.models.routing import rank_routes
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.records import NewJob
-from rotoscope.studio.new_jobs import CheckedRequest, build_new_job, compute_request_keys
+from rotoscope.studio.new_jobs import (
+    NO_INPUTS,
+    CheckedRequest,
+    PlannedJob,
+    StepInputs,
+    build_new_job,
+    compute_request_keys,
+    hoist_steps,
+)
 from rotoscope.studio.prices import PublishedPrices
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
 __all__ = ["PlanCache", "PlannedJob", "Planner", "RequestPlan"]
 
 _PLAN_SECONDS = 120.0  # for which a plan that nobody has used waits for an equal request
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
-    """A job that could be opened.
-
-    Attributes:
-        new_job: the job, with its price and the principal on whose behalf it runs.
-        call_plan: the request that would be sent.
-        steps: the jobs that would be opened with it, whose outputs it takes.
-    """
-
-    new_job: NewJob
-    call_plan: CallPlan
-    steps: tuple["PlannedJob", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +192,9 @@ class Planner:
         if not isinstance(arguments, EditVideoWithMask) or arguments.target is None:
             return await self.plan_job(tool, arguments, principal, access)
         require_prompt(arguments)
-        step = await self.plan_job("segment_video", segmentation_of_target(arguments), principal, access)
-        mask = AwaitedOutput(0, "video", "mask")
-        return await self.plan_job(tool, arguments, principal, access, (step,), {"mask": mask})
+        steps = hoist_steps(await self.plan_job("segment_video", segmentation_of_target(arguments), principal, access))
+        mask = AwaitedOutput(len(steps) - 1, "video", "mask")
+        return await self.plan_job(tool, arguments, principal, access, StepInputs(steps, {"mask": mask}))
 
     async def plan_job(
         self,
@@ -211,8 +202,7 @@ class Planner:
         arguments: Arguments,
         principal: str,
         access: Access,
-        steps: Sequence[PlannedJob] = (),
-        awaited: Mapping[str, AwaitedOutput] = MappingProxyType({}),
+        inputs: StepInputs = NO_INPUTS,
     ) -> PlannedJob:
         """Plan one job.
 
@@ -221,8 +211,7 @@ class Planner:
             arguments: what it is asked.
             principal: on whose behalf.
             access: the providers that can be used.
-            steps: the jobs that are opened with it.
-            awaited: the arguments that their outputs fill.
+            inputs: what other jobs give to it.
 
         Raises:
             UserMistake, MissingKey: the request is refused.
@@ -231,14 +220,22 @@ class Planner:
         require_prompt(arguments)
         wanted = getattr(arguments, "model", None)
         try:
-            manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, access.is_usable)
+            kinds = _prompt_kinds_of(tool, {**asked, **{name: one.link for name, one in inputs.awaited.items()}})
+            manifest, routes = self.catalog.choose(tool, kinds, wanted, access.is_usable)
         except MissingKey as error:
             raise explain_missing_key(error, self.catalog.providers, access, principal) from error
         ranked = rank_routes(manifest, routes, asked, self.catalog.providers)
         carrier = largest_upload_limit(ranked, self.catalog.providers)
         pass_urls = not access.sandbox  # the sandbox fetches nothing from the network, so it is given the bytes
+        intake = _let_read(self.intake, inputs.readable) if inputs.readable else self.intake
         admit = partial(
-            admit_media, self.intake, principal=principal, pass_urls=pass_urls, upload_limit=carrier, awaited=awaited
+            admit_media,
+            intake,
+            principal=principal,
+            pass_urls=pass_urls,
+            upload_limit=carrier,
+            awaited=inputs.awaited,
+            is_part=inputs.is_part,
         )
         checked = await _check_media(manifest.at(ranked[0]), asked, admit)
         route = first_route_for_sizes(ranked, self.catalog.providers, checked.media.upload_sizes)
@@ -249,11 +246,39 @@ class Planner:
         notes = [*checked.media.notes, *check_inside_picture(arguments, looked_at)]
         provider = self.catalog.providers[route.provider]
         route = route.model_copy(update={"form": provider.form_of(route.form)})
+        if checked.media.part_limit is not None:
+            return await self._plan_in_parts(tool, arguments, principal, access, inputs, checked, route, notes)
         planned, learned = await self._plan_call(checked, route, sandbox=access.sandbox)
-        new_steps = tuple(step.new_job for step in steps)
-        keys = compute_request_keys(principal, checked, planned, new_steps, access, self._plan_job_form(checked, route))
-        new_job = build_new_job(access, checked, planned, notes, principal, learned, new_steps, keys)
-        return PlannedJob(new_job, planned, tuple(steps))
+        keys = compute_request_keys(principal, checked, planned, inputs, access, self._plan_job_form(checked, route))
+        new_job = build_new_job(access, checked, planned, notes, principal, learned, inputs, keys)
+        return PlannedJob(new_job, planned, () if inputs.is_part else inputs.steps)
+
+    async def _plan_in_parts(
+        self,
+        tool: ToolName,
+        arguments: Arguments,
+        principal: str,
+        access: Access,
+        inputs: StepInputs,
+        checked: CheckedRequest,
+        route: Route,
+        notes: Sequence[str],
+    ) -> PlannedJob:
+        """A job for each part of the clip, and one that joins what they give; that sends and costs nothing itself."""
+        from rotoscope.studio.parts import PartPlanner, number_after_parts, plan_joining_call
+
+        async def plan_part(part: Arguments, given: StepInputs) -> PlannedJob:
+            return await self.plan_job(tool, part, principal, access, given)
+
+        planner = PartPlanner(self.intake, checked, f"{checked.view.id}@{route.provider}", inputs, plan_part)
+        split = await planner.plan_parts(arguments)
+        checked = number_after_parts(checked, len(inputs.steps), len(split.steps))
+        planned = plan_joining_call(checked, route, self.draw_seed, len(split.parts))
+        whole = replace(inputs, steps=(*inputs.steps, *split.steps))
+        keys = compute_request_keys(principal, checked, planned, whole, access, self._plan_job_form(checked, route))
+        every = (*notes, *split.notes)
+        new_job = build_new_job(access, checked, planned, every, principal, None, whole, keys, split.parts)
+        return PlannedJob(new_job, planned, whole.steps)
 
     async def _plan_call(
         self, checked: CheckedRequest, route: Route, *, sandbox: bool
@@ -297,6 +322,15 @@ class Planner:
         title = self.catalog.providers[name].title
         priced = await self.prices.adjust_estimate(planned.estimate, view.price, planned.call, title)
         return replace(planned, estimate=priced)
+
+
+def _let_read(intake: Intake, hashes: frozenset[str]) -> Intake:
+    """The intake, which takes some files more."""
+
+    async def can_read(sha256: str, principal: str) -> bool:
+        return sha256 in hashes or await intake.can_read(sha256, principal)
+
+    return replace(intake, can_read=can_read)
 
 
 async def _check_media(

@@ -7,11 +7,12 @@ from types import MappingProxyType
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage, SegmentVideo
 from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.edits.limits import LARGEST_LAYING_BACK
-from rotoscope.media.input_media import choose_by_clip, find_kind, fit_masks, max_edited_frames
+from rotoscope.media.input_media import MaskFitting, choose_by_clip, find_kind, fit_masks, max_edited_frames
 from rotoscope.media.intake import AdmittedMedia, Intake
 from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
+from rotoscope.models.clip_parts import PartLimit, find_part_limit
 from rotoscope.models.estimate import MediaLength
 from rotoscope.models.manifest import Input, Manifest
 from rotoscope.models.plan import kind_of_input
@@ -45,6 +46,7 @@ class Admission:
         notes: what the user should know.
         waits_for: the ids of jobs that go on and are to give some of the media.
         job_form: the request in terms of the jobs whose outputs it names; None where it names none.
+        part_limit: how many frames the model takes at once, where the clip has more and is to be cut into parts.
     """
 
     values: Mapping[str, Json]
@@ -52,6 +54,7 @@ class Admission:
     notes: Sequence[str]
     waits_for: tuple[str, ...] = ()
     job_form: "JobForm | None" = None
+    part_limit: PartLimit | None = None
 
     @property
     def lengths(self) -> dict[str, MediaLength]:
@@ -96,6 +99,7 @@ async def admit_media(
     pass_urls: bool,
     upload_limit: UploadLimit | None = None,
     awaited: Mapping[str, AwaitedOutput] = MappingProxyType({}),
+    is_part: bool = False,
 ) -> Admission:
     """Admit every medium that the arguments name, and make masks fit their videos.
 
@@ -107,6 +111,7 @@ async def admit_media(
         pass_urls: whether the provider reads public URLs itself.
         upload_limit: of the provider that takes the largest files.
         awaited: arguments that an output of a step fills, which does not exist yet.
+        is_part: whether the clip is a part of another one, which is cut no further.
 
     Raises:
         UserMistake: a medium is not read, cannot be used, or does not fit another.
@@ -133,18 +138,55 @@ async def admit_media(
         ]
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
-    waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))
+    waits_for = _number_awaited_jobs(media, max((one.n for one in awaited.values()), default=-1) + 1)
+    limit = None if is_part else _find_part_limit(manifest, asked, media)
+    if limit is not None:
+        await _read_unread_masks(intake, manifest, media, principal)
     if asked.get("keep_outside"):
-        _check_laying_back(manifest, media)
+        _check_laying_back(manifest, media, is_whole=limit is not None)
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
     notes += [*_sound_notes(manifest, media)]
     chosen: dict[str, Json] = {}
     if any(field.covers for field in manifest.inputs.values()):
-        notes += await fit_masks(intake.vault, intake.decoders, manifest, media)
-        chosen, more = choose_by_clip(manifest, asked, media)
+        how = MaskFitting(is_whole=limit is not None, is_part=is_part)
+        notes += await fit_masks(intake.vault, intake.decoders, manifest, media, how)
+        chosen, more = ({}, []) if limit is not None else choose_by_clip(manifest, asked, media)
         notes += more
     links = {name: _as_argument([one.value for one in found], many[name]) for name, found in media.items()}
-    return Admission({**chosen, **links}, media, notes, waits_for, job_form)
+    return Admission({**chosen, **links}, media, notes, waits_for, job_form, limit)
+
+
+def _find_part_limit(
+    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[AdmittedMedia]]
+) -> PartLimit | None:
+    """How many frames the model takes at once, where the clip has more of them and can be cut into parts.
+
+    It cannot where a picture is the mask, which is that of the first frame alone, and it is not where the user says
+    how many frames are to be edited.
+    """
+    if manifest.tool not in ("edit_video_with_mask", "segment_video"):
+        return None
+    clip = next(iter(media.get("video", ())), None)
+    if clip is None or not clip.frames:
+        return None
+    if any(field.fits == "frames" and asked.get(field.argument or "") for field in manifest.inputs.values()):
+        return None
+    masks = media.get("mask", ()) if manifest.tool == "edit_video_with_mask" else ()
+    if any(one.content_type is not None and one.frames is None for one in masks):
+        return None
+    limit = find_part_limit(manifest, clip.frame_rate)
+    return limit if limit is not None and clip.frames > limit.most else None
+
+
+async def _read_unread_masks(
+    intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]], principal: str
+) -> None:
+    """Read masks that are at an address: they are cut as the clip is."""
+    for field in manifest.inputs.values():
+        for n, one in enumerate(media.get(field.argument or "", ()) if field.covers else ()):
+            if _is_unread(one):
+                read = await intake.admit("mask", one.value, field.argument or "", principal, pass_urls=False)
+                media[field.argument or ""][n] = read
 
 
 def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> tuple[str, ...]:
@@ -228,7 +270,7 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     return ["The clip has sound and the model gives none: the clip's own is put back, if the result has its speed."]
 
 
-def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> None:
+def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]], *, is_whole: bool) -> None:
     """The original is laid back frame by frame, so the mask of every frame must be known, and the work bounded."""
     masks, films = media.get("mask", ()), media.get("video", ())
     if any(find_kind(mask) == "image" for mask in masks):
@@ -238,7 +280,8 @@ def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[Admitted
         )
     most = max_edited_frames(manifest)
     for film in films:
-        pixels = (film.width or 0) * (film.height or 0) * min(film.frames or most, most)
+        frames = film.frames if is_whole and film.frames else min(film.frames or most, most)
+        pixels = (film.width or 0) * (film.height or 0) * frames
         if pixels > LARGEST_LAYING_BACK:
             raise TooLarge(
                 f"The video ({film.width}x{film.height}) is too large for keep_outside.",

@@ -40,11 +40,21 @@ async def finish(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
         OutputLost: a file cannot be used, or is gone and cannot be fetched again.
         PredictionFailed: there is no result in the output.
     """
-    found, raw = read_job_output(context, job), await _raw_outputs(context, job)
+    found, raw = _describe_output(context, job), await _raw_outputs(context, job)
     gone = await find_missing_outputs(context, raw)
+    if job.plan.parts and (gone or not raw):
+        return Patch(stage="gather", message="The joined film has gone from the results folder; it is made again.")
     if gone or not (raw or found.is_text_only):
         return _patch_to_refetch(job, gone)
     return _patch_of_result(job, found, await finish_in_worker(context, job, found, raw))
+
+
+def _describe_output(context: JobContext, job: Job) -> ModelOutput:
+    if not job.plan.parts:
+        return read_job_output(context, job)
+    from rotoscope.jobs.stages.gather_parts import describe_joined_output
+
+    return describe_joined_output(job)
 
 
 def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:

@@ -116,7 +116,10 @@ class _EditInputs:
 
 
 def _edit_inputs(context: JobContext, job: Job) -> _EditInputs:
-    """What was sent."""
+    """What was sent; of a clip in parts, what its parts were cut from."""
+    if job.plan.parts:
+        whole = {name: next(iter(job.plan.media.get(name, ())), "") for name in ("video", "mask")}
+        return _EditInputs(whole["video"], whole["mask"], is_inverted=False, frames=None)
     given: Mapping[str, Json] = job.call.input
     links, inverted, frames = {"video": "", "mask": ""}, False, None
     for name, known in context.manifest(job).inputs.items():

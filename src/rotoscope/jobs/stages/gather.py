@@ -5,13 +5,18 @@ stranger's model has made.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.jobs.concurrency import cancel_on
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard
-from rotoscope.media.vault import artifact_hash, enter_in_thread
+from rotoscope.media.decoders import EDIT_FILM
+from rotoscope.media.vault import artifact_hash, enter_in_thread, scratch_path
+from rotoscope.media.worker_files import store_worker_files
 from rotoscope.models.awaited import AwaitedOutput, fill_awaited_media, find_awaited_outputs
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.plan import fill_arguments, kind_of_input, replace_media
@@ -22,7 +27,7 @@ from rotoscope.store.records import AwaitedJob, Job, Patch
 if TYPE_CHECKING:
     from rotoscope.media.intake import AdmittedMedia
 
-__all__ = ["gather"]
+__all__ = ["find_awaited_files", "gather", "raise_failure"]
 
 
 async def gather(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
@@ -40,10 +45,12 @@ async def _gather_outputs(context: JobContext, job: Job) -> Patch:
     if any(one.job.state == "cancelled" for one in awaited):
         message = "Cancelled with the job whose result it was to use; nothing was sent for it."
         return Patch(state="cancelled", message=message, charge=Charge(is_charged=False))
-    _raise_failure(awaited)
-    wanted = find_awaited_outputs(job.plan.media)
-    by_number = {one.n: one.job for one in awaited}
-    files = {one.link: await _find_file(context, by_number.get(one.n), one) for one in wanted}
+    if job.plan.parts:
+        from rotoscope.jobs.stages.gather_parts import gather_parts
+
+        return await gather_parts(context, job, awaited)
+    raise_failure(awaited)
+    files = await find_awaited_files(context, job, awaited)
     filled = await _fill_plan(context, job, files)
     return Patch(
         stage="prepare",
@@ -54,7 +61,12 @@ async def _gather_outputs(context: JobContext, job: Job) -> Patch:
     )
 
 
-def _raise_failure(awaited: Sequence[AwaitedJob]) -> None:
+def raise_failure(awaited: Sequence[AwaitedJob]) -> None:
+    """Raise the error of the first of these jobs that has failed, if one has.
+
+    Raises:
+        RotoscopeError: it has; nothing was sent for the job that waits for it.
+    """
     failed = next((one.job for one in awaited if one.job.state != "succeeded"), None)
     if failed is None:
         return
@@ -68,12 +80,55 @@ def _raise_failure(awaited: Sequence[AwaitedJob]) -> None:
     )
 
 
+async def find_awaited_files(context: JobContext, job: Job, awaited: Sequence[AwaitedJob]) -> dict[str, str]:
+    """The `artifact://` link of each output of awaited jobs that the media of a plan name, by the plan's own link.
+
+    Raises:
+        InvalidInput: one of them is not there, or selects nothing.
+    """
+    by_number = {one.n: one.job for one in awaited}
+    wanted = find_awaited_outputs(link for links in job.plan.media.values() for link in links)
+    return {one.link: await _find_file(context, by_number.get(one.n), one) for one in wanted}
+
+
 async def _find_file(context: JobContext, job: Job | None, wanted: AwaitedOutput) -> str:
-    """The `artifact://` link of an output of an awaited job."""
+    """The `artifact://` link of an output of an awaited job, or of a piece of it that is made now."""
     if job is None:
         raise _missing_output("The job whose result was to be used was removed.")
     found = require_output(job, await context.ledger.outputs(job.id, job.principal), wanted.output)
-    return f"artifact://{found.artifact.sha256}"
+    if wanted.piece is None and wanted.frame is None:
+        return f"artifact://{found.artifact.sha256}"
+    return await _cut_piece(context, found.artifact.sha256, wanted)
+
+
+async def _cut_piece(context: JobContext, sha256: str, wanted: AwaitedOutput) -> str:
+    """The link of a piece of a mask film, or of one of its frames as a picture.
+
+    Raises:
+        InvalidInput: `nothing_to_edit`, where it selects nothing.
+    """
+    from rotoscope.media.edits.cutting import cut_mask_film, pick_mask_picture
+    from rotoscope.media.edits.films import GivenMask
+
+    async with AsyncExitStack() as files:
+        film = await files.enter_async_context(enter_in_thread(context.vault.open(sha256)))
+        stem = await files.enter_async_context(enter_in_thread(scratch_path(context.vault)))
+        if film is None:
+            raise _missing_output("A file of the job whose result was to be used is no longer in the results folder.")
+        mask = GivenMask(film, is_film=True)
+        if wanted.piece is not None:
+            (cut,) = await context.decoders.run(cut_mask_film, mask, film, stem, [wanted.piece], limits=EDIT_FILM)
+        else:
+            target = stem.with_name(f"{stem.name}-picture")
+            cut = await context.decoders.run(pick_mask_picture, mask, film, target, wanted.frame or 0, limits=EDIT_FILM)
+        if cut.file is None:
+            raise InvalidInput(
+                "The object is not in this part of the clip; nothing was sent or paid for it.",
+                hint="Nothing is to be done: where it is not seen, the clip stays as it is.",
+                code="nothing_to_edit",
+            )
+        await anyio.to_thread.run_sync(store_worker_files, context.vault, [cut.file])
+        return f"artifact://{cut.file.sha256}"
 
 
 def _missing_output(message: str) -> InvalidInput:
@@ -97,11 +152,14 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
         job: the job.
         files: the `artifact://` link that came, by each awaited link.
     """
-    from rotoscope.media.input_media import choose_by_clip, fit_masks
+    from rotoscope.media.input_media import MaskFitting, choose_by_clip, fit_masks
 
     manifest, planned = context.manifest(job), job.plan.media
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
-    notes = await fit_masks(context.vault, context.decoders, manifest, admitted)
+    # Only a part of a clip takes a piece of a film: its mask may select everything.
+    is_part = any("@" in link for link in files)
+    how = MaskFitting(is_part=is_part)
+    notes = await fit_masks(context.vault, context.decoders, manifest, admitted, how)
     came = {argument: found for argument, found in admitted.items() if not files.keys().isdisjoint(planned[argument])}
     chosen, more = choose_by_clip(manifest, job.args, came)
     media = {argument: tuple(one.value for one in found) for argument, found in admitted.items()}
