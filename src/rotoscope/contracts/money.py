@@ -1,11 +1,19 @@
-"""An amount of money in words. Pure."""
+"""Amounts of money in words, and what they are for. Pure."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
-__all__ = ["format_price", "format_usd"]
+__all__ = ["count_equal_words", "format_price", "format_usd"]
 
 _MAX_DECIMALS = 10
 _SAME_WITHIN = 1.1  # a bound that is a tenth above the price is not worth a word
+
+
+def count_equal_words(texts: Sequence[str]) -> list[str]:
+    """Each text once, in their order; one that is there several times with their number: `3 times 1 USD`."""
+    counts = Counter(texts)
+    return [text if count == 1 else f"{count} times {text}" for text, count in counts.items()]
 
 
 def format_usd(usd: float, decimals: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rotoscope.contracts.money import count_equal_words
 from rotoscope.contracts.results import Cost, JobStep
 from rotoscope.store.money import add_usd
 from rotoscope.store.records import AwaitedJob, Job
@@ -36,7 +37,7 @@ def add_costs(parts: Sequence[tuple[str, Cost]]) -> Cost:
         estimate_usd=add_usd([cost.estimate_usd for cost in costs]),
         at_most_usd=add_usd([cost.at_most_usd for cost in costs]),
         charged_usd=add_usd([cost.charged_usd for cost in costs]),
-        basis="; ".join(f"{tool}: {cost.basis}" for tool, cost in parts if cost.basis),
+        basis="; ".join(count_equal_words([f"{tool}: {cost.basis}" for tool, cost in parts if cost.basis])),
     )
 
 

@@ -19,7 +19,7 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from rotoscope.contracts.arguments import Arguments
-from rotoscope.contracts.money import format_price, format_usd
+from rotoscope.contracts.money import count_equal_words, format_price, format_usd
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import OverBudget
 from rotoscope.protocol.tasks import current_offer
@@ -203,7 +203,8 @@ class Consent:
         usd = job.total_estimate_usd
         if not self._needs_consent(studio, job):
             return None
-        where = ", then ".join(f"{one.tool} with {one.model} at {one.provider}" for one in (*job.steps, job))
+        paid = job.steps if job.plan.parts else (*job.steps, job)
+        where = ", then ".join(count_equal_words([f"{one.tool} with {one.model} at {one.provider}" for one in paid]))
         if usd is None:
             key, question = _key_without_price(job.quote_key), f"{where} has no known price. Run it?"
             return _PriceQuestion(studio, job.principal, key, ANY_PRICE, question)
@@ -223,7 +224,7 @@ def _price_words(job: "NewJob") -> str:
     assert job.total_estimate_usd is not None
     words = f"about {format_price(job.total_estimate_usd, job.total_at_most_usd)}"
     bases = [one.plan.price_basis for one in (*job.steps, job) if one.plan.price_basis]
-    return f"{words} ({'; '.join(bases)})" if bases else words
+    return f"{words} ({'; '.join(count_equal_words(bases))})" if bases else words
 
 
 def _key_without_price(key: str) -> str:

@@ -1,6 +1,6 @@
 """The result of a dry run: the very request that would be sent, and its price."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from rotoscope.contracts.results import Cost, JobResult, JobStep, PlannedRequest
@@ -49,7 +49,8 @@ def _dry_run_result(
     chain = list(zip((*plan.steps, plan), (*reused, None), strict=True))
     paid = [one for one, found in chain if found is None]
     manifest = _manifest_of(plan, catalog)
-    call = _preview_call(manifest, catalog.providers[new.provider], planned)
+    provider = catalog.providers[new.provider]
+    call = _preview_call(manifest, provider, planned)
     cost = planned.estimate
     price_notes = [cost.price_note] if cost.price_note else []
     notes = [*_seed_notes(new, planned), *price_notes, *_cap_notes(caps, new.leave_out_steps(reused))]
@@ -67,14 +68,22 @@ def _dry_run_result(
         cost=add_costs([(one.new_job.tool, _cost_of(one)) for one in paid]) if plan.steps else _cost_of(plan),
         seed=planned.seed,
         request=dict(new.args),
-        warnings=[*(note for step in plan.steps for note in step.new_job.warnings), *new.warnings, *notes],
+        warnings=list(dict.fromkeys([*_step_warnings(plan), *new.warnings, *notes])),
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         quote_key=new.quote_key,
-        planned_input=_name_awaited_files(manifest, planned.call.input),
-        planned_request=build_planned_request(dialects[new.provider], catalog.providers[new.provider], call),
+        # A job that joins parts sends nothing.
+        planned_input=None if new.plan.parts else _name_awaited_files(manifest, planned.call.input),
+        planned_request=None if new.plan.parts else build_planned_request(dialects[new.provider], provider, call),
         **_video_fields(new, [_preview_step(*one, catalog, dialects) for one in chain] if plan.steps else []),
     )
+
+
+def _step_warnings(plan: RequestPlan) -> Iterator[str]:
+    """What the user should know of the steps; of a part of a clip that is said for the whole."""
+    parts = {part.n for part in plan.new_job.plan.parts}
+    for n, step in enumerate(plan.steps):
+        yield from step.new_job.warnings if n not in parts else ()
 
 
 def _cost_of(planned: PlannedJob) -> Cost:
@@ -97,9 +106,9 @@ def _preview_step(
         provider=new.provider,
         status="queued",
         progress=0.0,
-        message=_DRY_RUN,
+        message="The parts are joined; nothing is sent for that." if new.plan.parts else _DRY_RUN,
         cost=_cost_of(planned),
-        planned_request=build_planned_request(dialects[new.provider], provider, call),
+        planned_request=None if new.plan.parts else build_planned_request(dialects[new.provider], provider, call),
     )
 
 
@@ -172,7 +181,7 @@ def _preview_call(manifest: Manifest, provider: Provider, planned: CallPlan) -> 
 
 def _seed_notes(new: NewJob, planned: CallPlan) -> list[str]:
     """A note that a seed which the user did not give is drawn for each run, and so differs from the one shown."""
-    if not planned.drawn_inputs or "seed" not in TOOLS[new.tool].arguments.model_fields:
+    if not planned.drawn_inputs or new.plan.parts or "seed" not in TOOLS[new.tool].arguments.model_fields:
         return []
     return [f"A run draws a seed of its own; give seed: {planned.seed} to run this very request."]
 

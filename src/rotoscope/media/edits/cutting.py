@@ -32,7 +32,8 @@ _CPU_SECONDS = 240  # asked for
 _PART_CRF = 12  # of x264: what a model is sent shows no trace of the cut
 _MASK_QUALITY = {"preset": "ultrafast", "qp": "1"}  # every pixel is read as it was meant
 _SMALL = (64, 36)  # width and height in pixels at which scenes are told apart
-_LEAST_CHANGE, _TIMES_USUAL = 18.0, 4.0  # of 255, on average over the picture; and of the usual change around
+_LEAST_DIFFERENCE = 16  # of 255, of any colour: a pixel that differs by more has changed
+_LEAST_CHANGE, _TIMES_USUAL = 0.4, 2.5  # part of the pixels that change; and times the usual part around
 _AROUND = 12  # frames before and after
 _SHORTEST_SCENE = 8  # frames
 
@@ -58,15 +59,18 @@ def find_scene_changes(path: Path) -> tuple[int, ...]:
 
 
 def _read_changes(path: Path, shape: FilmShape) -> Iterator[float]:
-    """How much each frame differs from the one before it, 0 to 255; the first one does not."""
+    """Which part of its pixels differs from those of the frame before, 0 to 1; of the first frame none."""
     import cv2
 
     last = None
     with closing(FrameReader(path, shape)) as reader:
         for number in range(len(shape.stamps)):
             frame = reader.frame(number)
-            small = last if frame is None else cv2.cvtColor(frame.picture(_SMALL), cv2.COLOR_RGB2GRAY)
-            yield 0.0 if last is None or small is None else float(cv2.absdiff(small, last).mean())
+            small = last if frame is None else frame.picture(_SMALL)
+            if last is None or small is None:
+                yield 0.0
+            else:
+                yield float((cv2.absdiff(small, last).max(axis=2) > _LEAST_DIFFERENCE).mean())
             last = small
 
 
