@@ -92,7 +92,7 @@ class Editor(ScriptedProvider):
 
 
 def read(content: bytes) -> list[np.ndarray]:
-    with av.open(io.BytesIO(content)) as file:
+    with av.open(io.BytesIO(content), "r") as file:
         return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
 
 
@@ -252,7 +252,8 @@ async def test_a_part_that_failed_is_the_only_one_that_is_paid_for_again(
     assert failed.status == "failed"
     assert provider.posts == 3
     provider.refused = set()
-    expire_redelivery()
+    await studio.mark_delivered(failed, "local")
+    assert expire_redelivery()
     again = await edited(studio, asked(clip, mask))
     assert again.status == "succeeded", again.error
     assert provider.posts == 4
