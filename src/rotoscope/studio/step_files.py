@@ -18,8 +18,8 @@ _RESTORING_SECONDS = 30.0  # for what the provider may still have; after that th
 async def find_reused_steps(context: JobContext, new: NewJob) -> Sequence[Job | None]:
     """The job whose result each step would use, unpaid; None where the step would be run.
 
-    Nothing is sent to find that out: a result that has lost files counts as one that is paid for again, though the provider may still
-    have them.
+    Nothing is sent to find that out: a result that has lost files counts as one that is paid for again, though the
+    provider may still have them.
     """
     return [
         None if found is None or await _has_lost_files(context, found) else found
