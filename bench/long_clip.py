@@ -96,8 +96,8 @@ async def drive(home: Path, url: str) -> None:
         before, workers = read_peak("self"), dict[str, float]()
         tasks.start_soon(watch_workers, workers)
         result = await studio.perform("edit_video_with_mask", asked, "local", 1800)
-        assert result.status == "succeeded", result
         assert isinstance(result, VideoResult)
+        assert result.status == "succeeded", result
         assert result.changes is not None, result.warnings
         compared, restored = result.changes.frames_compared, result.changes.outside_restored
         tasks.cancel_scope.cancel()
