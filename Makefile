@@ -100,10 +100,11 @@ site: $(STAMP)
 soak: $(STAMP)
 	ROTOSCOPE_SOAK_KILLS=500 ROTOSCOPE_SOAK_REPLICA_JOBS=200 HYPOTHESIS_PROFILE=soak \
 		$(BIN)/python -m pytest tests/kills tests/replicas tests/jobs/test_laws.py \
-		-k "again_and_again or laws or every_second or restarted" --hypothesis-show-statistics --durations=3
+		-k "again_and_again or a_chain_survives or laws or every_second or restarted" --hypothesis-show-statistics --durations=3
 	ROTOSCOPE_SOAK_KILLS=500 $(BIN)/python -m pytest tests/bench tests/cli/test_signals.py tests/store/test_money.py
 	ROTOSCOPE_SOAK_INSTALL=1 $(BIN)/python -m pytest tests/test_new_user.py
-	ROTOSCOPE_SOAK_KILLS=500 $(BIN)/python -m pytest tests/faults tests/kills -m postgresql -k "not again_and_again"
+	ROTOSCOPE_SOAK_KILLS=500 $(BIN)/python -m pytest tests/faults tests/kills -m postgresql \
+		-k "not again_and_again and not a_chain_survives"
 
 replies: $(STAMP)
 	$(BIN)/python -m rotoscope.cli.generate_replies
@@ -135,12 +136,14 @@ bench: $(STAMP)
 	$(BIN)/python bench/tracking.py
 	$(BIN)/python bench/track_video.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/long_clip.py
 	$(BIN)/python bench/many_masks.py
 	$(BIN)/python bench/hostile.py
 	$(BIN)/python bench/photo.py
 	$(BIN)/python bench/lag.py
 	$(BIN)/python bench/webhooks.py
 	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/chain.py
 	$(BIN)/python bench/contention.py
 	$(BIN)/python bench/waiting.py
 	$(BIN)/python bench/many.py

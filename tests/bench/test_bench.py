@@ -11,7 +11,7 @@ from soak import IS_SOAK
 TOP = Path(__file__).parents[2]
 SHARED = {"figures"}
 SCRIPTS = sorted(path.stem for path in (TOP / "bench").glob("*.py") if path.stem not in SHARED)
-LONG = {"cold_start", "film", "growth", "hostile", "lag", "many", "serve", "waiting", "webhooks"}
+LONG = {"chain", "cold_start", "film", "growth", "hostile", "lag", "long_clip", "many", "serve", "waiting", "webhooks"}
 """Scripts that take long even at their smallest: they run in `make soak`."""
 
 HEADLINE = re.compile(r".+, \d{4}-\d{2}-\d{2}, \w+, \d+ cores, Python \d+\.\d+\.\d+")

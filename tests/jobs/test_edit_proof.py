@@ -16,14 +16,16 @@ from PIL import Image
 
 from rotoscope.contracts.arguments import EditVideoWithMask, parse_arguments
 from rotoscope.contracts.results import EditChanges, VideoResult
-from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge
+from rotoscope.errors import InvalidInput, OutputLost, RotoscopeError, TooLarge
 from rotoscope.media.decoders import DecoderPool
+from rotoscope.providers.http.client import Download
 from rotoscope.server.present.text import result_answer
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 REAL = Path("/work/shared/media")
+VIDEO_URL, MASK_URL = "https://films.example/a.mp4", "https://films.example/m.mp4"
 
 
 @pytest.fixture
@@ -349,7 +351,7 @@ async def test_films_that_are_laid_together_are_not_passed_on_unread(
     home: Path, tmp_path: Path, opened: StudioOpener
 ) -> None:
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
-    links = {"video": "https://films.example/a.mp4", "mask": "https://films.example/m.mp4"}
+    links = {"video": VIDEO_URL, "mask": MASK_URL}
     given = {"prompt": "a", "model": "prunaai/vace-14b@replicate", "dry_run": True, **links}
     async with opened(read_settings(environ), None) as studio:
         unread = parse_arguments(EditVideoWithMask, given)
@@ -357,6 +359,73 @@ async def test_films_that_are_laid_together_are_not_passed_on_unread(
         read = parse_arguments(EditVideoWithMask, {**given, "keep_outside": True})
         with pytest.raises(RotoscopeError):
             await studio.perform("edit_video_with_mask", read, "local", 60)
+
+
+async def edited_by_address(
+    opened: StudioOpener, provider: Any, tmp_path: Path, patch: pytest.MonkeyPatch, film: Path, held: dict[str, Path]
+) -> tuple[VideoResult, list[str]]:
+    """An edit of films that are passed on by their addresses: its result, and what was fetched, which is `held`."""
+    settings = read_settings(
+        {
+            "ROTOSCOPE_HOME": str(tmp_path / "r"),
+            "REPLICATE_API_TOKEN": "r8_none_of_yours",
+            "REPLICATE_BASE_URL": "https://sandbox.invalid",
+        }
+    )
+    fetched: list[str] = []
+
+    async def fetch(url: str, into: Path, limit: int) -> Download:
+        fetched.append(url.partition("#")[0])
+        if fetched[-1] not in held:
+            raise OutputLost("It cannot be fetched.")
+        into.write_bytes(held[fetched[-1]].read_bytes())
+        return Download("0" * 64, into.stat().st_size, "video/mp4")
+
+    async with opened(settings, provider) as studio:
+        patch.setattr(studio.context.wire, "fetch", fetch)
+        arguments = asked(Path("a.mp4"), Path("m.mp4")).model_copy(update={"video": VIDEO_URL, "mask": MASK_URL})
+        result = await edited(studio, provider, film, arguments)
+    assert [str(provider.inputs[0][name]).partition("#")[0] for name in ("src_video", "src_mask")] == [
+        VIDEO_URL,
+        MASK_URL,
+    ]
+    return result, fetched
+
+
+async def test_films_that_were_passed_on_unread_are_fetched_for_the_proof(
+    opened: StudioOpener, provider: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video: Path,
+    mask: Path,
+) -> None:  # fmt: skip
+    film, held = drawn(home / "out.mp4", changed), {VIDEO_URL: video, MASK_URL: mask}
+    result, fetched = await edited_by_address(opened, provider, tmp_path, monkeypatch, film, held)
+    found = proof(result)
+    assert found.changed_outside == 0
+    assert found.changed_inside is not None
+    assert found.changed_inside > 0.95
+    assert fetched == [VIDEO_URL, MASK_URL]  # by the way that checks the address, after the run
+
+
+@pytest.mark.parametrize(("kept", "gone"), [(MASK_URL, "original"), (VIDEO_URL, "mask")])
+async def test_where_a_film_that_was_passed_on_unread_cannot_be_fetched_the_result_says_so(
+    opened: StudioOpener, provider: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video: Path,
+    mask: Path, kept: str, gone: str,
+) -> None:  # fmt: skip
+    film, every = drawn(home / "out.mp4", changed), {VIDEO_URL: video, MASK_URL: mask}
+    result, _ = await edited_by_address(opened, provider, tmp_path, monkeypatch, film, {kept: every[kept]})
+    assert result.changes is None
+    assert f"What the edit changed could not be measured: the {gone} cannot be read any more." in result.warnings
+
+
+@pytest.mark.parametrize("address", [VIDEO_URL, MASK_URL])
+async def test_a_file_that_is_no_film_at_the_address_of_a_film_costs_the_proof_alone(
+    opened: StudioOpener, provider: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video: Path,
+    mask: Path, address: str,
+) -> None:  # fmt: skip
+    (home / "page.html").write_text("<p>Sign in to see this film.</p>" * 50)
+    held = {VIDEO_URL: video, MASK_URL: mask, address: home / "page.html"}
+    result, _ = await edited_by_address(opened, provider, tmp_path, monkeypatch, drawn(home / "out.mp4", changed), held)
+    assert result.changes is None
+    assert any(warning.startswith("What the edit changed could not be measured") for warning in result.warnings)
 
 
 async def test_a_film_that_is_broken_in_its_middle_is_kept_and_its_proof_says_what_could_be_read(

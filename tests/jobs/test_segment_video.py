@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 from engine_media import write_video
+from films import film as write_film
 from numpy.typing import NDArray
 
 from rotoscope.contracts.arguments import SegmentVideo, parse_arguments
@@ -233,6 +234,47 @@ async def test_a_clip_with_odd_sides_has_a_mask_of_its_pixels(studio: Studio, pr
     found = [mask[:63, :95] for mask in decoded(result)]
     assert all(equal(found, masks))
     assert any("even sides" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("turn", [-90, 90])
+@pytest.mark.parametrize("form", ["film", "runs"])
+async def test_masks_of_a_model_that_sees_a_clip_as_it_is_stored_are_turned_upright(
+    studio: Studio, provider: Any, home: Path, form: str, turn: int
+) -> None:
+    """As a phone does: the pictures lie on their side, and the file says how they are shown."""
+    sideways = [np.rot90(mask, k=-turn // 90) for mask in MASKS]
+
+    def draw(number: int, width: int, height: int) -> NDArray[np.uint8]:
+        return np.repeat(sideways[number][..., None].astype(np.uint8) * 200 + 20, 3, axis=2)
+
+    size = (HEIGHT, WIDTH)
+    clip = write_film(home / "phone.mp4", size=size, frames=FRAMES, rate=int(RATE), draw=draw, turn=turn)
+    objects = [[{"track_id": 0, "rle": runs(mask)}] for mask in sideways]
+    frames = [{"frame_index": number, "objects": found} for number, found in enumerate(objects)]
+    output: Any = {"frames": frames, "width": HEIGHT, "height": WIDTH, "num_frames": FRAMES}
+    if form == "film":
+        provider.files["/mask.mp4"] = film(home / "mask.mp4", sideways)
+        output = {"film": "https://sandbox.invalid/mask.mp4"}
+    middle = mask_at(0).nonzero()
+    place = [{"x": int(middle[1].mean()), "y": int(middle[0].mean())}]
+    result = await segment(studio, provider, clip, output, points=place)
+    assert result.mask is not None
+    assert (result.mask.width, result.mask.height) == (WIDTH, HEIGHT)
+    assert all(equal(decoded(result), MASKS))
+    assert sum("the masks were turned" in warning for warning in result.warnings) == 1
+    assert any("points and box on the clip as it is stored" in warning for warning in result.warnings)
+
+
+async def test_masks_of_a_model_that_turns_a_clip_upright_stay_as_they_are(
+    studio: Studio, provider: Any, home: Path
+) -> None:
+    def draw(number: int, width: int, height: int) -> NDArray[np.uint8]:
+        return np.repeat(np.rot90(MASKS[number])[..., None].astype(np.uint8) * 200 + 20, 3, axis=2)
+
+    clip = write_film(home / "phone.mp4", size=(HEIGHT, WIDTH), frames=FRAMES, rate=int(RATE), draw=draw, turn=-90)
+    result = await segment(studio, provider, clip, [runs(mask) for mask in MASKS])
+    assert all(equal(decoded(result), MASKS))
+    assert not any("turned" in warning for warning in result.warnings)
 
 
 async def test_a_result_whose_films_have_gone_is_made_again_and_not_paid_for(

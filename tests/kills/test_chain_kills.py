@@ -157,9 +157,7 @@ def lives(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "shared", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
-)
+@pytest.mark.parametrize("shared", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
 async def test_a_chain_survives_kills_at_any_step_of_its_jobs_and_each_job_is_paid_once(shared: SharedLedger) -> None:
     """A process dies before or after one of its transactions, requests and downloads; another one goes on."""
     film = make_scenery(shared.folder / "clip.mp4").path

@@ -197,9 +197,9 @@ class Consent:
             return None
         if await studio.find_open_job(plan) is not None:
             return None
-        from rotoscope.studio.step_files import find_paid_part
+        from rotoscope.studio.paid_part import find_paid_part
 
-        job = await find_paid_part(studio.context, plan.new_job)
+        job = await find_paid_part(studio, plan)
         usd = job.total_estimate_usd
         if not self._needs_consent(studio, job):
             return None

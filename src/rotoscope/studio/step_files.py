@@ -10,7 +10,7 @@ from rotoscope.jobs.restoring import restore_files
 from rotoscope.jobs.stages.finish import find_missing_outputs
 from rotoscope.store.records import Job, NewJob
 
-__all__ = ["check_step_files", "find_paid_part", "find_reused_steps"]
+__all__ = ["check_step_files", "find_reused_steps"]
 
 _RESTORING_SECONDS = 30.0  # for what the provider may still have; after that the step is run again
 
@@ -25,11 +25,6 @@ async def find_reused_steps(context: JobContext, new: NewJob) -> Sequence[Job | 
         None if found is None or await _has_lost_files(context, found) else found
         for found in await context.ledger.joined_steps(new)
     ]
-
-
-async def find_paid_part(context: JobContext, new: NewJob) -> NewJob:
-    """The job with those of its steps alone that would be paid for with it."""
-    return new.leave_out_steps(await find_reused_steps(context, new)) if new.steps else new
 
 
 async def _has_lost_files(context: JobContext, job: Job) -> bool:

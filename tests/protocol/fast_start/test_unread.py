@@ -49,7 +49,10 @@ Begin = Callable[..., "subprocess.Popen[bytes]"]
 @pytest.fixture
 def begin(tmp_path: Path, home: Path) -> Iterator[Begin]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    env = {**kept, "HOME": str(home), "ROTOSCOPE_HOME": str(tmp_path / "rotoscope"), "PYTHONWARNINGS": "error"}
+    # However slowly the server is loaded on a busy machine, this client waits for the answer to its calls.
+    patience = {"ROTOSCOPE_INLINE_SECONDS": str(SECONDS)}
+    env = {**kept, **patience, "HOME": str(home), "ROTOSCOPE_HOME": str(tmp_path / "rotoscope")}
+    env["PYTHONWARNINGS"] = "error"
     begun: list[subprocess.Popen[bytes]] = []
 
     def session(before: str = "pass", **more: str) -> "subprocess.Popen[bytes]":

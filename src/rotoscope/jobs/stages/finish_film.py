@@ -24,6 +24,7 @@ from rotoscope.media.video.track_films import (
     TrackFilm,
     mask_digest,
     read_clip_frames,
+    read_clip_turn,
     verify_mask_film,
 )
 from rotoscope.media.worker_files import ScratchVault
@@ -40,6 +41,7 @@ __all__ = ["FilmWork", "finish_film"]
 
 _EVEN_PICTURES = 7  # frames, evenly spread, whose masks are given as pictures, besides the prompt's
 _SECONDS_PER_PIXEL = 2e-7  # of processor time, for all that is made of one pixel of the clip
+_READ_ELSEWHERE = "It also read points and box on the clip as it is stored: check the overlay, or give an upright clip."
 _MP4, _JPEG, _PNG = "video/mp4", "image/jpeg", "image/png"
 
 
@@ -86,10 +88,11 @@ def finish_film(work: FilmWork, stem: Path) -> FinishResult:
 
     clip = probe_video(work.clip)
     request_cpu_seconds(30 + _SECONDS_PER_PIXEL * clip.width * clip.height * clip.frames)
-    masks = open_film_masks(work.raw, clip, is_document=work.is_document)
+    masks = open_film_masks(work.raw, clip, read_clip_turn(work.clip), is_document=work.is_document)
     making = _TrackMaking(work, clip, ScratchVault(stem), _choose_tracks(masks, work))
     making.make(masks)
-    warnings = (*masks.warnings, *making.warnings())
+    is_elsewhere = masks.are_turned and (work.points or work.box)
+    warnings = (*masks.warnings, *([_READ_ELSEWHERE] if is_elsewhere else []), *making.warnings())
     if not making.has_object:
         error = PredictionFailed(
             "The model found nothing: the object is in no frame.",

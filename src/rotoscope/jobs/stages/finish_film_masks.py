@@ -15,6 +15,8 @@ from rotoscope.media.image.masks import fit_mask_to_size
 from rotoscope.models.mask_runs import BrokenRuns, MaskFrames, RunOrder, draw_runs, find_run_order, read_mask_frames
 
 if TYPE_CHECKING:
+    from PIL.Image import Transpose
+
     from rotoscope.media.image.masks import Mask
     from rotoscope.media.video.mask_videos import MaskFilm
     from rotoscope.media.video.probing import VideoFacts
@@ -26,6 +28,7 @@ FrameMasks = Sequence["tuple[int, Mask]"]
 
 _MAX_EXTRA_FRAMES = 2  # frames by which counts may differ because a decoder drops or repeats some at an end
 _CHECKED_FRAMES = 200  # frames of a mask film by which is found how it selects
+_SHAPE_TOLERANCE = 1.03  # ratio of two aspect ratios that count as equal: models round sizes
 _PAID_HINT = "The run was probably charged; the file is kept and listed under files."
 
 
@@ -37,6 +40,11 @@ class FilmMasks(Protocol):
         """What is unusual about them, once they were read."""
         ...
 
+    @property
+    def are_turned(self) -> bool:
+        """Whether the model saw the clip as it is stored, on its side, and they were turned; once they were read."""
+        ...
+
     def read(self, times: Iterator[float]) -> "Iterator[FrameMasks]":
         """The objects in each frame of the clip; may be called again.
 
@@ -46,30 +54,39 @@ class FilmMasks(Protocol):
         ...
 
 
-def open_film_masks(path: Path, clip: "VideoFacts", *, is_document: bool) -> FilmMasks:
+def open_film_masks(path: Path, clip: "VideoFacts", turn: "Transpose | None" = None, *, is_document: bool) -> FilmMasks:
     """The masks in a file that a model gave.
 
     Args:
         path: the file.
         clip: the clip that they are of.
+        turn: how a picture of the clip as it is stored becomes upright; None where it is.
         is_document: whether it holds run lengths, and is no film.
 
     Raises:
         OutputLost: the file cannot be read.
         PredictionFailed: it is a film on which a mask is painted.
     """
-    return _open_runs(path, clip) if is_document else _open_film(path, clip)
+    fitting = _Fitting((clip.width, clip.height), turn)
+    return _open_runs(path, clip, fitting) if is_document else _open_film(path, clip, fitting)
 
 
 @dataclass(slots=True)
 class _Fitting:
-    """Brings masks to the clip's size, and notes what had to be done."""
+    """Brings masks to the clip's size, and notes what had to be done.
+
+    A clip from a phone is often stored on its side, and says how it is shown. A model that does not read that gives its
+    masks on their side: their shape tells it.
+    """
 
     size: tuple[int, int]
+    turn: "Transpose | None" = None
+    is_turned: bool = False
     notes: dict[str, None] = field(default_factory=dict)
 
     def fit(self, mask: "Mask") -> "Mask":
         width, height = self.size
+        mask = self._make_upright(mask)
         tall, wide = mask.shape
         # Encoders have even sides: one row or column more is no other size.
         if 0 <= wide - width <= 1 and 0 <= tall - height <= 1:
@@ -85,6 +102,22 @@ class _Fitting:
             fitted = mask[rows[:, None], columns]
         return fitted
 
+    def _make_upright(self, mask: "Mask") -> "Mask":
+        tall, wide = mask.shape
+        if self.turn is None or _has_shape((wide, tall), self.size) or not _has_shape((tall, wide), self.size):
+            return mask
+        import numpy as np
+        from PIL import Image
+
+        self.is_turned = True
+        self.notes["The clip is stored on its side, and the model saw it so: the masks were turned."] = None
+        return np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(self.turn)).astype(np.bool_)
+
+
+def _has_shape(shape: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    ratio = (shape[0] * wanted[1]) / max(shape[1] * wanted[0], 1)
+    return 1 / _SHAPE_TOLERANCE < ratio < _SHAPE_TOLERANCE
+
 
 def _count_note(given: int, wanted: int) -> str:
     return f"The model gave masks for {given} frames, and the clip has {wanted}: they were matched by time."
@@ -99,6 +132,10 @@ class _Runs:
     order: RunOrder
     fitting: _Fitting
     broken: set[int] = field(default_factory=set)
+
+    @property
+    def are_turned(self) -> bool:
+        return self.fitting.is_turned
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -129,7 +166,7 @@ class _Runs:
             yield one.track_id, self.fitting.fit(mask)
 
 
-def _open_runs(path: Path, clip: "VideoFacts") -> FilmMasks:
+def _open_runs(path: Path, clip: "VideoFacts", fitting: _Fitting) -> FilmMasks:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -139,8 +176,7 @@ def _open_runs(path: Path, clip: "VideoFacts") -> FilmMasks:
     except (ValueError, RecursionError):
         document = text
     frames = read_mask_frames(document, max(2 * clip.frames, clip.frames + _CHECKED_FRAMES))
-    size = clip.width, clip.height
-    return _Runs(frames, clip, find_run_order(frames, size), _Fitting(size))
+    return _Runs(frames, clip, find_run_order(frames, fitting.size), fitting)
 
 
 @dataclass(slots=True)
@@ -152,6 +188,10 @@ class _Film:
     film: "MaskFilm"
     clip: "VideoFacts"
     fitting: _Fitting
+
+    @property
+    def are_turned(self) -> bool:
+        return self.fitting.is_turned
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -189,7 +229,7 @@ class _Film:
             yield [] if current is None or is_over else [(0, current[1])]
 
 
-def _open_film(path: Path, clip: "VideoFacts") -> FilmMasks:
+def _open_film(path: Path, clip: "VideoFacts", fitting: _Fitting) -> FilmMasks:
     from rotoscope.media.video.mask_videos import read_mask_film
     from rotoscope.media.video.videos import probe_video
 
@@ -206,4 +246,4 @@ def _open_film(path: Path, clip: "VideoFacts") -> FilmMasks:
             hint="Try another model; the run may have been charged, and its film is listed under files.",
             code="provider_protocol",
         )
-    return _Film(path, facts, film, clip, _Fitting((clip.width, clip.height)))
+    return _Film(path, facts, film, clip, fitting)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rotoscope.media.video.frames import is_hidden_frame, upright_picture
+from rotoscope.media.video.frames import is_hidden_frame, turn_of, upright_picture
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, VideoLimits
 from rotoscope.media.video.opening import import_av, open_clip
 from rotoscope.media.video.probing import video_stream_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
     from PIL import Image
+    from PIL.Image import Transpose
 
     from rotoscope.media.image.masks import Mask
 
@@ -38,6 +39,7 @@ __all__ = [
     "TrackFilm",
     "mask_digest",
     "read_clip_frames",
+    "read_clip_turn",
     "verify_mask_film",
 ]
 
@@ -90,6 +92,17 @@ def read_clip_frames(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> 
                 if is_hidden_frame(frame):
                     continue
                 yield ClipFrame(upright_picture(frame, clip.aspect), FrameClock(max(frame.pts or 0, 0), unit))
+
+
+def read_clip_turn(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> "Transpose | None":
+    """How a picture of a clip as it is stored becomes upright; None where it is stored so.
+
+    Raises:
+        InvalidInput: as for `probe_video`.
+    """
+    with open_clip(path, "video", limits) as clip:
+        frame = next(iter(clip.container.decode(video_stream_of(clip))), None)
+        return None if frame is None else turn_of(frame)
 
 
 class TrackFilm:
