@@ -25,7 +25,8 @@ def choose_by_clip(
     for name in covered:
         for video in media.get(name or "", ()):
             if video.width and video.height and video.frames:
-                return arguments_for_clip(manifest, asked, ClipShape(video.width, video.height, video.frames))
+                clip = ClipShape(video.width, video.height, video.frames, video.duration_seconds or 0.0)
+                return arguments_for_clip(manifest, asked, clip)
     return {}, []
 
 
@@ -95,4 +96,5 @@ def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> 
 def max_edited_frames(manifest: Manifest) -> int:
     """How many frames of a video the model edits at most."""
     known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
+    known += [field.max_frames for field in manifest.inputs.values() if field.covers and field.max_frames]
     return min(known, default=_DEFAULT_MAX_FRAMES)

@@ -13,11 +13,12 @@ from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.estimate import MediaLength
-from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.film_limits import find_film_problem
+from rotoscope.models.manifest import JUDGING_MASK, Input, Manifest
 from rotoscope.models.plan import kind_of_input
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Admission", "JobForm", "admit_media", "check_inside_picture"]
+__all__ = ["Admission", "JobForm", "admit_media", "check_inside_picture", "explain_unsent_mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Admission:
         notes: what the user should know.
         waits_for: the ids of jobs that go on and are to give some of the media.
         job_form: the request in terms of the jobs whose outputs it names; None where it names none.
+        judging_mask: the link of a mask that is not sent: the result is judged by it, and the outside kept.
     """
 
     values: Mapping[str, Json]
@@ -52,6 +54,7 @@ class Admission:
     notes: Sequence[str]
     waits_for: tuple[str, ...] = ()
     job_form: "JobForm | None" = None
+    judging_mask: str | None = None
 
     @property
     def lengths(self) -> dict[str, MediaLength]:
@@ -69,7 +72,8 @@ class Admission:
     @property
     def upload_sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
-        return [one.size for media in self.media.values() for one in media if one.size is not None]
+        sent = [one for media in self.media.values() for one in media if one.value != self.judging_mask]
+        return [one.size for one in sent if one.size is not None]
 
     @property
     def file_hashes(self) -> tuple[str, ...]:
@@ -101,7 +105,7 @@ async def admit_media(
 
     Args:
         intake: admits one medium.
-        manifest: which media the model takes.
+        manifest: which media the model takes; with a mask that is kept and not sent (`with_judging_mask`), that too.
         asked: the arguments as understood.
         principal: on whose behalf.
         pass_urls: whether the provider reads public URLs itself.
@@ -113,6 +117,8 @@ async def admit_media(
     """
     media: dict[str, list[AdmittedMedia]] = {}
     many: dict[str, bool] = {}
+    judging = manifest.inputs.get(JUDGING_MASK)
+    _check_place(manifest, {**asked, **awaited})
     for field in manifest.inputs.values():
         given = asked.get(field.argument) if field.argument and field.is_media else None
         if field.argument and field.argument in awaited:
@@ -127,10 +133,13 @@ async def admit_media(
         followed = manifest.tool == "segment_video" and field.argument == "video"
         # So must films that are laid together.
         passed = pass_urls and field.polarity == "white" and not followed and not asked.get("keep_outside")
+        # A mask that no provider gets is read here alone, and no provider's limit is of it.
+        passed, limit = passed and field is not judging, None if field is judging else upload_limit
         media[field.argument] = [
-            await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)
+            await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=limit)
             for one in listed
         ]
+        _check_films(field, media[field.argument])
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))
@@ -144,7 +153,8 @@ async def admit_media(
         chosen, more = choose_by_clip(manifest, asked, media)
         notes += more
     links = {name: _as_argument([one.value for one in found], many[name]) for name, found in media.items()}
-    return Admission({**chosen, **links}, media, notes, waits_for, job_form)
+    mask = next((one.value for one in media.get("mask", ())), None) if judging is not None else None
+    return Admission({**chosen, **links}, media, notes, waits_for, job_form, mask)
 
 
 def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> tuple[str, ...]:
@@ -226,6 +236,53 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     if manifest.outputs.sound is None:
         return ["The clip has sound: where the model gives none, the clip's own is put back at equal speed."]
     return ["The clip has sound and the model gives none: the clip's own is put back, if the result has its speed."]
+
+
+def _check_place(manifest: Manifest, given: Mapping[str, object]) -> None:
+    """What is to be edited must be known, unless the model edits by words alone.
+
+    Raises:
+        InvalidInput: nothing says it, or there is no mask to keep the outside of.
+    """
+    if manifest.tool != "edit_video_with_mask" or given.get("mask") is not None:
+        return
+    hint = "Give target (words, or a box or points on the first frame), or a mask."
+    if JUDGING_MASK not in manifest.inputs:
+        raise InvalidInput("Nothing says which part of the video is to be edited.", hint=hint)
+    if given.get("keep_outside"):
+        raise InvalidInput("keep_outside needs a mask: nothing says what is outside.", hint=hint)
+
+
+def _check_films(field: Input, films: Sequence[AdmittedMedia]) -> None:
+    """Refuse a film that a model does not take: a provider may charge for finding that out."""
+    for film in films:
+        if field.film is None or not film.width or not film.height or film.frames is None:
+            continue
+        problem = find_film_problem(field.film, (film.width, film.height), film.duration_seconds, film.frame_rate)
+        if problem is not None:
+            raise InvalidInput(f"{field.argument!r} {problem[0]}.", hint=problem[1])
+
+
+def explain_unsent_mask(manifest: Manifest, asked: Mapping[str, Json], *, is_named: bool) -> list[str]:
+    """What becomes of the mask of an edit whose model takes none.
+
+    Args:
+        manifest: the model.
+        asked: the arguments as understood.
+        is_named: whether the user named the model; else no model that takes a mask can be used.
+    """
+    if not manifest.edits_by_words:
+        return []
+    words = f"{manifest.id} edits by the words of the prompt alone and may change all of the frame"
+    if not is_named:
+        words = f"No model that takes a mask can be used with the keys that are set. {words}"
+    if asked.get("mask") is None and asked.get("target") is None:
+        return [f"{words}: without a mask or a target nothing says what it was to change."]
+    what = "The mask" if asked.get("mask") is not None else "What the target finds"
+    use = "it judges the result, and outside of it the original is laid back"
+    if not asked.get("keep_outside"):
+        use = "it judges the result; keep_outside lays the original back outside of it"
+    return [f"{words}. {what} is not sent: {use}."]
 
 
 def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> None:

@@ -100,6 +100,8 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
     from rotoscope.media.input_media import choose_by_clip, fit_masks
 
     manifest, planned = context.manifest(job), job.plan.media
+    if manifest.edits_by_words:
+        manifest = manifest.with_judging_mask()
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
     notes = await fit_masks(context.vault, context.decoders, manifest, admitted)
     came = {argument: found for argument, found in admitted.items() if not files.keys().isdisjoint(planned[argument])}

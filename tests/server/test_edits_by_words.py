@@ -1,0 +1,109 @@
+"""Whole edits by models that take no mask, on the sandbox: the mask is never sent, and judges what came of it."""
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx  # noqa: TID251 - the test reads the sandbox's own account
+import numpy as np
+import pytest
+from calls import text_of
+from engine_media import psnr, read_video, write_video
+from mcp import Client
+
+from rotoscope_sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+WAN = "fal-ai/wan/v2.7/edit-video"
+SIZE, RATE = (160, 96), 12
+INSIDE = (slice(30, 70), slice(50, 110))
+
+
+@pytest.fixture
+async def client(server: Any) -> Any:
+    async with Client(server) as connected:
+        yield connected
+
+
+async def call(client: Client, **arguments: Any) -> dict[str, Any]:
+    with anyio.fail_after(240):
+        answer = await client.call_tool("edit_video_with_mask", {"prompt": "make it green", **arguments})
+    assert not answer.is_error, text_of(answer)
+    assert answer.structured_content is not None
+    return dict(answer.structured_content)
+
+
+async def sent_inputs(sandbox: Sandbox) -> list[Mapping[str, Any]]:
+    """The inputs of all runs that the sandbox has had, the latest first."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(sandbox), base_url="https://sandbox.invalid") as raw:
+        rows = (await raw.get("/sandbox/ledger")).json()["predictions"]
+    return [sandbox.core.store.get(row["id"]).request.input for row in rows]
+
+
+def draw(size: tuple[int, int]) -> np.ndarray:
+    """A red box on a grey ground with some texture."""
+    width, height = size
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    ground = 120 + 20 * np.sin(across / 9) + 20 * np.cos(down / 7)
+    picture = np.repeat(ground[..., None], 3, axis=2).astype(np.uint8)
+    picture[inside(size)] = (200, 40, 40)
+    return picture
+
+
+def inside(size: tuple[int, int]) -> tuple[slice, slice]:
+    return tuple(  # type: ignore[return-value]
+        slice(one.start * size[0] // SIZE[0], one.stop * size[0] // SIZE[0]) for one in INSIDE
+    )
+
+
+def make_clip(path: Path, size: tuple[int, int] = SIZE, rate: int = RATE, seconds: float = 2.0) -> Path:
+    write_video(path, [draw(size)] * round(rate * seconds), Fraction(rate))
+    return path
+
+
+def make_mask(path: Path, size: tuple[int, int] = SIZE, rate: int = RATE, seconds: float = 2.0) -> Path:
+    mask = np.zeros((size[1], size[0], 3), np.uint8)
+    mask[inside(size)] = 255
+    write_video(path, [mask] * round(rate * seconds), Fraction(rate))
+    return path
+
+
+@pytest.fixture
+def clip(home: Path) -> str:
+    return str(make_clip(home / "clip.mp4"))
+
+
+@pytest.fixture
+def mask(home: Path) -> str:
+    return str(make_mask(home / "mask.mp4"))
+
+
+async def test_the_mask_is_not_sent_and_judges_the_result(
+    client: Client, clip: str, mask: str, sandbox: Sandbox
+) -> None:
+    found = await call(client, video=clip, mask=mask, model=WAN)
+    assert found["status"] == "succeeded"
+    assert any("The mask is not sent" in one for one in found["warnings"])
+    changes = found["changes"]
+    assert changes["mask_share"] == pytest.approx(40 * 60 / (160 * 96), abs=0.02)
+    assert changes["changed_inside"] > 0.9
+    assert 0.02 < changes["changed_outside"] < 0.6, "the stand-in changes the rest a little, and that shows"
+    assert changes["psnr_outside_db"] < 35
+    (given,) = await sent_inputs(sandbox)
+    assert set(given) == {"prompt", "video_url", "resolution", "audio_setting", "seed"}
+    assert "mask" not in json.dumps(given)
+
+
+async def test_the_outside_is_kept_by_a_mask_that_was_not_sent(client: Client, clip: str, mask: str) -> None:
+    found = await call(client, video=clip, mask=mask, model=WAN, keep_outside=True)
+    assert found["changes"]["outside_restored"] is True
+    assert found["changes"]["psnr_outside_db"] >= 40
+    frames, source = read_video(Path(found["video"]["path"])), read_video(Path(clip))
+    outside = np.ones(source[0].shape[:2], np.bool_)
+    outside[20:80, 40:120] = False
+    assert psnr(frames[3][outside], source[3][outside]) >= 40
+    assert psnr(frames[3][40:60, 60:100], source[3][40:60, 60:100]) < 20
+    assert any("outside of it the original is laid back" in one for one in found["warnings"])
