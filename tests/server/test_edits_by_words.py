@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mcp import Client
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-WAN = "fal-ai/wan/v2.7/edit-video"
+WAN, SEEDANCE = "fal-ai/wan/v2.7/edit-video", "bytedance/seedance-2.0/edit"
 SIZE, RATE = (160, 96), 12
 INSIDE = (slice(30, 70), slice(50, 110))
 
@@ -36,11 +37,21 @@ async def call(client: Client, **arguments: Any) -> dict[str, Any]:
     return dict(answer.structured_content)
 
 
+async def ledger(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """The sandbox's rows of all runs, the latest first."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(sandbox), base_url="https://sandbox.invalid") as raw:
+        rows: list[dict[str, Any]] = (await raw.get("/sandbox/ledger")).json()["predictions"]
+    return rows
+
+
 async def sent_inputs(sandbox: Sandbox) -> list[Mapping[str, Any]]:
     """The inputs of all runs that the sandbox has had, the latest first."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(sandbox), base_url="https://sandbox.invalid") as raw:
-        rows = (await raw.get("/sandbox/ledger")).json()["predictions"]
-    return [sandbox.core.store.get(row["id"]).request.input for row in rows]
+    return [sandbox.state.core.store.get(row["id"]).request.input for row in await ledger(sandbox)]
+
+
+async def billed(sandbox: Sandbox) -> float:
+    """US dollars that the latest run was charged."""
+    return float((await ledger(sandbox))[0]["charged_usd"])
 
 
 def draw(size: tuple[int, int]) -> np.ndarray:
@@ -107,3 +118,99 @@ async def test_the_outside_is_kept_by_a_mask_that_was_not_sent(client: Client, c
     assert psnr(frames[3][outside], source[3][outside]) >= 40
     assert psnr(frames[3][40:60, 60:100], source[3][40:60, 60:100]) < 20
     assert any("outside of it the original is laid back" in one for one in found["warnings"])
+
+
+async def test_no_request_or_upload_holds_the_mask(client: Client, clip: str, mask: str, sandbox: Sandbox) -> None:
+    await call(client, video=clip, mask=mask, model=WAN)
+    uploads = [one for one in sandbox.state.requests if "/storage/" in one["path"] and one["method"] == "POST"]
+    assert len(uploads) == 1, "the clip alone"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to a model that edits by words: what its request holds, and the least clip that it takes."""
+
+    model: str
+    video: str
+    inputs: Mapping[str, Any]
+    clip: tuple[tuple[int, int], int, float] = (SIZE, RATE, 2.0)
+    is_seeded: bool = True
+
+
+ROUTES = (
+    Route(f"{WAN}@fal", "video_url", {"resolution": "720p", "audio_setting": "origin"}),
+    Route(f"{WAN}@replicate", "video", {"resolution": "720p", "audio_setting": "origin"}),
+    *(
+        Route(
+            f"fal-ai/kling-video/o3/{tier}/video-to-video/edit",
+            "video_url",
+            {"keep_audio": True},
+            ((1200, 720), 24, 3.0),
+            is_seeded=False,
+        )
+        for tier in ("standard", "pro")
+    ),
+    Route(
+        f"{SEEDANCE}@replicate",
+        "reference_videos",
+        {
+            "prompt": "Edit Video 1: make it green",
+            "duration": 4,
+            "resolution": "480p",
+            "aspect_ratio": "adaptive",
+            "generate_audio": False,
+        },
+        (SIZE, RATE, 3.5),
+    ),
+    Route(
+        f"{SEEDANCE}@fal",
+        "video_urls",
+        {
+            "prompt": "Edit @Video1: make it green",
+            "duration": "4",
+            "resolution": "480p",
+            "aspect_ratio": "auto",
+            "generate_audio": False,
+        },
+        (SIZE, RATE, 3.5),
+        is_seeded=False,
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ROUTES, ids=lambda one: one.model)
+async def test_each_route_edits_and_is_judged_by_a_mask_that_its_request_does_not_hold(
+    client: Client, home: Path, sandbox: Sandbox, route: Route
+) -> None:
+    clip, mask = make_clip(home / "c.mp4", *route.clip), make_mask(home / "m.mp4", *route.clip)
+    more = {"size": "480p"} if SEEDANCE in route.model else {}
+    found = await call(client, video=str(clip), mask=str(mask), model=route.model, keep_outside=True, **more)
+    assert found["status"] == "succeeded"
+    changes = found["changes"]
+    assert changes["outside_restored"] is True
+    assert changes["changed_inside"] > 0.8
+    assert changes["psnr_outside_db"] is None or changes["psnr_outside_db"] >= 40
+    assert any("The mask is not sent" in one for one in found["warnings"])
+    (given,) = await sent_inputs(sandbox)
+    names = {"prompt", route.video, *route.inputs} | ({"seed"} if route.is_seeded else set())
+    assert set(given) == names
+    assert {name: given[name] for name in route.inputs} == dict(route.inputs)
+    assert found["cost"]["at_most_usd"] >= (await billed(sandbox)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", [ROUTES[0], ROUTES[1], ROUTES[4]], ids=lambda one: one.model)
+async def test_what_a_target_finds_judges_the_result_and_is_not_sent(
+    client: Client, home: Path, sandbox: Sandbox, route: Route
+) -> None:
+    clip = make_clip(home / "c.mp4", *route.clip)
+    more = {"size": "480p"} if SEEDANCE in route.model else {}
+    found = await call(client, video=str(clip), target="the red box", model=route.model, **more)
+    assert found["status"] == "succeeded"
+    assert any("What the target finds is not sent" in one for one in found["warnings"])
+    assert [step["tool"] for step in found["steps"]] == ["segment_video", "edit_video_with_mask"]
+    assert found["changes"]["mask_share"] == pytest.approx(40 * 60 / (160 * 96), abs=0.05)
+    assert found["changes"]["changed_inside"] > 0.8
+    edited = (await sent_inputs(sandbox))[0]
+    assert "mask" not in json.dumps(edited)

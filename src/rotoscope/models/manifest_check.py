@@ -283,10 +283,13 @@ def _advice(error: InvalidInput) -> str:
 
 def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> CallPlan:
     shape = TOOLS[manifest.tool].arguments
+    follows = {field.argument for field in manifest.inputs.values() if field.fits == "seconds"}  # no caller gives them
     # A model that takes no mask must be named where neither a mask nor a target is given.
-    parsed = parse_arguments(shape, {**arguments, "model": manifest.id})
+    given = {name: value for name, value in arguments.items() if name not in follows}
+    parsed = parse_arguments(shape, {**given, "model": manifest.id})
     require_prompt(parsed)
     asked: dict[str, Json] = parsed.model_dump(mode="json", exclude={"model", "dry_run"})
+    asked |= {name: value for name, value in arguments.items() if name in follows}
     fillable, values = apply_options(manifest, trim_arguments(manifest, asked))
     return plan_call(fillable, manifest.routes[0], values, lambda: seed, priced_as=manifest)
 
