@@ -12,13 +12,15 @@ import httpx  # noqa: TID251 - the test reads the sandbox's own account
 import numpy as np
 import pytest
 from calls import text_of
-from engine_media import psnr, read_video, write_video
+from engine_media import psnr, read_video, save_png, write_video
+from films import film
 from mcp import Client
 
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 WAN, SEEDANCE = "fal-ai/wan/v2.7/edit-video", "bytedance/seedance-2.0/edit"
+KLING = "fal-ai/kling-video/o3/standard/video-to-video/edit"
 SIZE, RATE = (160, 96), 12
 INSIDE = (slice(30, 70), slice(50, 110))
 
@@ -122,8 +124,9 @@ async def test_the_outside_is_kept_by_a_mask_that_was_not_sent(client: Client, c
 
 async def test_no_request_or_upload_holds_the_mask(client: Client, clip: str, mask: str, sandbox: Sandbox) -> None:
     await call(client, video=clip, mask=mask, model=WAN)
-    uploads = [one for one in sandbox.state.requests if "/storage/" in one["path"] and one["method"] == "POST"]
-    assert len(uploads) == 1, "the clip alone"
+    requests = list(sandbox.state.requests)
+    uploads = [one for one in requests if "/storage/upload/initiate" in one.path]
+    assert len(uploads) == 1, [one.path for one in requests]
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,11 @@ async def test_each_route_edits_and_is_judged_by_a_mask_that_its_request_does_no
 ) -> None:
     clip, mask = make_clip(home / "c.mp4", *route.clip), make_mask(home / "m.mp4", *route.clip)
     more = {"size": "480p"} if SEEDANCE in route.model else {}
-    found = await call(client, video=str(clip), mask=str(mask), model=route.model, keep_outside=True, **more)
+    asked = {"video": str(clip), "mask": str(mask), "model": route.model, "keep_outside": True, **more}
+    shown = await call(client, **asked, dry_run=True)
+    assert any("The mask is not sent" in one for one in shown["warnings"])
+    assert "mask" not in json.dumps(shown["planned_request"])
+    found = await call(client, **asked)
     assert found["status"] == "succeeded"
     changes = found["changes"]
     assert changes["outside_restored"] is True
@@ -214,3 +221,92 @@ async def test_what_a_target_finds_judges_the_result_and_is_not_sent(
     assert found["changes"]["changed_inside"] > 0.8
     edited = (await sent_inputs(sandbox))[0]
     assert "mask" not in json.dumps(edited)
+
+
+async def test_without_a_mask_or_a_target_the_whole_frame_counts_as_outside(client: Client, clip: str) -> None:
+    found = await call(client, video=clip, model=WAN)
+    assert any("without a mask or a target nothing says what it was to change" in one for one in found["warnings"])
+    changes = found["changes"]
+    assert (changes["mask_share"], changes["changed_inside"]) == (0, None)
+    assert changes["changed_outside"] > 0.1
+    assert "No mask was given" in changes["note"]
+    assert found["mask_selects"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "Nothing says which part"),
+        ({"model": "fal-ai/wan-22-vace-fun-a14b/inpainting"}, "Nothing says which part"),
+        ({"model": WAN, "keep_outside": True}, "keep_outside needs a mask"),
+    ],
+    ids=["no model", "a model that takes a mask", "keep_outside"],
+)
+async def test_what_needs_a_mask_is_refused_without_one(
+    client: Client, clip: str, sandbox: Sandbox, more: dict[str, Any], words: str
+) -> None:
+    answer = await client.call_tool("edit_video_with_mask", {"prompt": "make it green", "video": clip, **more})
+    assert answer.is_error
+    assert words in text_of(answer)
+    assert sandbox.state.accepted == []
+
+
+async def test_another_mask_is_another_request_and_the_same_one_joins(
+    client: Client, clip: str, mask: str, home: Path, sandbox: Sandbox
+) -> None:
+    whole = np.full((SIZE[1], SIZE[0], 3), 255, np.uint8)
+    whole[:48] = 0
+    write_video(home / "half.mp4", [whole] * 24, Fraction(RATE))
+    found: list[dict[str, Any]] = []
+
+    async def ask(given: str) -> None:
+        found.append(await call(client, video=clip, mask=given, model=WAN, seed=1))
+
+    async with anyio.create_task_group() as tasks:
+        for given in (mask, mask, str(home / "half.mp4")):
+            tasks.start_soon(ask, given)
+    assert len({one["job_id"] for one in found}) == 2
+    assert len(sandbox.state.accepted) == 2
+    shares = sorted({one["changes"]["mask_share"] for one in found})
+    assert shares == pytest.approx([40 * 60 / (160 * 96), 0.5], abs=0.02)
+
+
+async def test_a_picture_judges_the_first_frame_and_keeps_no_outside(
+    client: Client, clip: str, home: Path, sandbox: Sandbox
+) -> None:
+    picture = save_png(home / "mask.png", read_video(make_mask(home / "m.mp4"))[0])
+    still = str(home / "mask.png")
+    assert picture
+    found = await call(client, video=clip, mask=still, model=WAN)
+    assert found["changes"]["frames_compared"] == 1
+    asked = {"prompt": "x", "video": clip, "mask": still, "model": WAN, "keep_outside": True}
+    answer = await client.call_tool("edit_video_with_mask", asked)
+    assert "keep_outside needs a mask film" in text_of(answer)
+    assert len(sandbox.state.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "clip", "words"),
+    [
+        (WAN, (SIZE, 12, 1.0), "lasts 1 s; the model takes at least 2 s"),
+        (WAN, (SIZE, 4, 12.0), "the model takes at most 10 s"),
+        (KLING, ((720, 480), 24, 3.0), "has 720x480 pixels; the model takes at least 720"),
+        (KLING, ((720, 720), 12, 3.0), "has 12 frames a second; the model takes at least 24"),
+        (SEEDANCE, (SIZE, 4, 16.0), "the model takes at most 15 s"),
+    ],
+    ids=["short", "long", "small", "slow", "long for Seedance"],
+)
+async def test_a_clip_that_a_model_does_not_take_is_refused_before_anything_is_sent(
+    client: Client, home: Path, sandbox: Sandbox, model: str, clip: Any, words: str
+) -> None:
+    asked = {"prompt": "x", "video": str(make_clip(home / "c.mp4", *clip)), "model": model}
+    answer = await client.call_tool("edit_video_with_mask", asked)
+    assert answer.is_error
+    assert words in text_of(answer)
+    assert sandbox.state.accepted == []
+
+
+async def test_the_sound_of_the_clip_stays(client: Client, home: Path) -> None:
+    loud = film(home / "loud.mp4", frames=33, rate=16, tone=True)
+    found = await call(client, video=str(loud), model=WAN)
+    assert found["changes"]["sound"] == "kept"

@@ -1,4 +1,4 @@
-"""An edit by words alone: what stands out is followed and gets another colour, and all of the frame is drawn anew.
+"""An edit by words alone: what stands out is followed and gets another colour, and all of the frame is drawn again.
 
 No word is understood but the name of a colour. As with the models that are played, the frame outside of the object is
 near to the original and not the same: its brightness goes up and down softly from place to place. The same request
@@ -117,7 +117,7 @@ def write_words_edit(task: EngineTask, edit: WordsEdit, path: Path) -> WrittenEd
     progress.finish()
     notice = (
         "No word of the prompt was understood but the name of a colour: what stands out got another colour, and the "
-        "whole frame was changed a little, as by a model that draws it anew."
+        "whole frame was changed a little, as by a model that draws all of it again."
     )
     note = {"method": "what stands out, followed by optical flow", "confidence": 0.2, "notice": notice}
     return WrittenEdit(writer.frames, writer.frames / float(edit.rate), note)

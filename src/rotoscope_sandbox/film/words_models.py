@@ -1,6 +1,6 @@
 """Edits by words alone as fal and Replicate offer them: Wan 2.7 and Kling O3.
 
-What surprises there: Wan makes 1080p unless it is told otherwise, `duration` is a whole number where others take text,
+What surprises there: Wan makes 1080p where no resolution is given, `duration` is a whole number where others take text,
 and `audio_setting` is `auto`, which may replace what is spoken. Kling takes no clip with a side under 720 pixels, nor
 one of fewer than 24 frames a second; it keeps the clip's sound. What is too long or too small is found out only when a
 runner has opened the file.
