@@ -96,7 +96,7 @@ def _mark_references(value: Json) -> Json:
 
 
 def _name_edited_video(value: Json) -> Json:
-    """The order with the film that it is about: Seedance takes films as references, and the prompt says what they are for."""
+    """The order with the film that it is about: what a reference film is for, the prompt alone says."""
     text = str(value).strip()
     return text if _VIDEO_1.search(text) else f"Edit Video 1: {text}"
 
