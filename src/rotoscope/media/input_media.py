@@ -9,12 +9,27 @@ from rotoscope.media.intake import AdmittedMedia
 from rotoscope.media.vault import Vault
 from rotoscope.models.awaited import OutputKind, is_awaited, read_awaited_output
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
-from rotoscope.models.manifest import Manifest
+from rotoscope.models.film_limits import find_film_problem
+from rotoscope.models.manifest import Input, Manifest
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
+__all__ = ["check_films", "choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
 
 _DEFAULT_MAX_FRAMES = 400
+
+
+def check_films(field: Input, films: Sequence[AdmittedMedia]) -> None:
+    """Refuse a film that an input does not take: a provider may charge for finding that out.
+
+    Raises:
+        InvalidInput: it is too short, too small or large, or has too few or many frames a second.
+    """
+    for film in films:
+        if field.film is None or not film.width or not film.height or film.frames is None:
+            continue
+        problem = find_film_problem(field.film, (film.width, film.height), film.duration_seconds, film.frame_rate)
+        if problem is not None:
+            raise InvalidInput(f"{field.argument!r} {problem[0]}.", hint=problem[1])
 
 
 def choose_by_clip(

@@ -121,7 +121,8 @@ class Input(FactRecord):
         Seconds | None, Field(description="How long all media of the input may last together.", examples=[15])
     ] = None
     film: Annotated[
-        FilmLimits | None, Field(description="What a film of it must be: the `[inputs.NAME.film]` table (see Film).")
+        FilmLimits | None,
+        Field(description="What a film of it must be: the `[inputs.NAME.film]` table (see FilmLimits)."),
     ] = None
     max_frames: Annotated[Count | None, Field(description="How many frames a film of it may have.", examples=[600])] = (
         None

@@ -7,13 +7,12 @@ from types import MappingProxyType
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage, SegmentVideo
 from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.edits.limits import LARGEST_LAYING_BACK
-from rotoscope.media.input_media import choose_by_clip, find_kind, fit_masks, max_edited_frames
+from rotoscope.media.input_media import check_films, choose_by_clip, find_kind, fit_masks, max_edited_frames
 from rotoscope.media.intake import AdmittedMedia, Intake
 from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.estimate import MediaLength
-from rotoscope.models.film_limits import find_film_problem
 from rotoscope.models.manifest import JUDGING_MASK, Input, Manifest
 from rotoscope.models.plan import kind_of_input
 from rotoscope.providers.http.messages import Json
@@ -139,7 +138,7 @@ async def admit_media(
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=limit)
             for one in listed
         ]
-        _check_films(field, media[field.argument])
+        check_films(field, media[field.argument])
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))
@@ -251,16 +250,6 @@ def _check_place(manifest: Manifest, given: Mapping[str, object]) -> None:
         raise InvalidInput("Nothing says which part of the video is to be edited.", hint=hint)
     if given.get("keep_outside"):
         raise InvalidInput("keep_outside needs a mask: nothing says what is outside.", hint=hint)
-
-
-def _check_films(field: Input, films: Sequence[AdmittedMedia]) -> None:
-    """Refuse a film that a model does not take: a provider may charge for finding that out."""
-    for film in films:
-        if field.film is None or not film.width or not film.height or film.frames is None:
-            continue
-        problem = find_film_problem(field.film, (film.width, film.height), film.duration_seconds, film.frame_rate)
-        if problem is not None:
-            raise InvalidInput(f"{field.argument!r} {problem[0]}.", hint=problem[1])
 
 
 def explain_unsent_mask(manifest: Manifest, asked: Mapping[str, Json], *, is_named: bool) -> list[str]:

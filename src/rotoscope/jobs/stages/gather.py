@@ -97,12 +97,14 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
         job: the job.
         files: the `artifact://` link that came, by each awaited link.
     """
-    from rotoscope.media.input_media import choose_by_clip, fit_masks
+    from rotoscope.media.input_media import check_films, choose_by_clip, fit_masks
 
     manifest, planned = context.manifest(job), job.plan.media
     if manifest.edits_by_words:
         manifest = manifest.with_judging_mask()
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
+    for field in manifest.inputs.values():
+        check_films(field, admitted.get(field.argument or "", ()))
     notes = await fit_masks(context.vault, context.decoders, manifest, admitted)
     came = {argument: found for argument, found in admitted.items() if not files.keys().isdisjoint(planned[argument])}
     chosen, more = choose_by_clip(manifest, job.args, came)
