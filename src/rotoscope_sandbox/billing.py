@@ -140,6 +140,11 @@ def _bill_void(given: Given, _: Measured) -> Bill:
     return Bill((2.0 if given.get("enable_pass2_refinement") else 1.0) + by_words, "videos", 0.05)
 
 
+def _bill_seconds(usd: float, unit: str = "seconds") -> Rule:
+    """Each second of the film that came out."""
+    return lambda _, measured: Bill(measured.seconds, unit, usd)
+
+
 def _bill_each(usd: float, unit: str) -> Rule:
     return lambda _given, _measured: Bill(1.0, unit, usd)
 
@@ -168,11 +173,19 @@ _SAM_VIDEOS = {
 }
 """US dollars for 16 frames."""
 
+_WORDS_EDITS = {
+    "fal-ai/wan/v2.7/edit-video": 0.10,
+    "fal-ai/kling-video/o3/standard/video-to-video/edit": 0.252,
+    "fal-ai/kling-video/o3/pro/video-to-video/edit": 0.336,
+}
+"""US dollars for a second of an edit by words at fal; Kling's by the dearer of two lists that were seen."""
+
 _FAL_PRICES: Mapping[str, tuple[float, str]] = {
     "fal-ai/sam-3/image": (0.005, "units"),
     **{endpoint: (usd, "units") for endpoint, usd in _SAM_VIDEOS.items()},
     "fal-ai/wan-22-vace-fun-a14b/inpainting": (0.10, "seconds"),
     "fal-ai/void-video-inpainting": (0.05, "videos"),
+    **{endpoint: (usd, "seconds") for endpoint, usd in _WORDS_EDITS.items()},
     **{endpoint: (usd, "1000 tokens") for endpoint, usd in _SEEDANCE_ENDPOINTS.items()},
 }
 _RUNNERS_LEAST = {"fal-ai/sam-3/image": 1.0, "fal-ai/void-video-inpainting": 1.0}
@@ -188,6 +201,8 @@ _RULES: Mapping[tuple[str, str], Rule] = {
     ("fal", "fal-ai/sam-3/image"): _bill_each(0.005, "units"),
     ("fal", "fal-ai/wan-22-vace-fun-a14b/inpainting"): _bill_wan,
     ("fal", "fal-ai/void-video-inpainting"): _bill_void,
+    **{("fal", endpoint): _bill_seconds(usd) for endpoint, usd in _WORDS_EDITS.items()},
+    ("replicate", "wan-video/wan-2.7-videoedit"): _bill_seconds(0.10, "second of film"),
     **{("fal", endpoint): _bill_seedance_at_fal(usd) for endpoint, usd in _SEEDANCE_ENDPOINTS.items()},
     ("segmind", "sam-v2-image"): _bill_time(0.00104),
     ("segmind", "sam3-image"): _bill_time(0.00146),

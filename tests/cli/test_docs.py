@@ -12,6 +12,7 @@ from pydantic import BaseModel, create_model
 from rotoscope.cli.docs import generated_pages
 from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.film_limits import FilmLimits
 from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Route, Timing
 from rotoscope.models.price import FrameSize, Price, PriceFactor, PriceTier
 from rotoscope.models.provider import Auth, FactRecord, Header, Provider
@@ -28,6 +29,7 @@ RECORDS: list[type[FactRecord]] = [
     PriceTier,
     PriceFactor,
     FrameSize,
+    FilmLimits,
     Provider,
     Auth,
     Header,

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 from calls import StudioOpener, Until
 from films import film
 from photos import mask_png
+from PIL import Image
 from scripted_provider import Answer, ScriptedProvider
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, parse_arguments
@@ -189,3 +191,45 @@ async def test_a_chain_goes_on_in_another_process(
         result = await end_of(second, await second.job(edit.id, "local"))
     assert result.status == "succeeded", result.error
     assert provider.posts == 2
+
+
+BY_WORDS = {"model": "fal-ai/wan/v2.7/edit-video@replicate"}
+
+
+async def test_a_film_that_turns_out_too_short_for_a_model_is_not_sent(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, mask: str, tmp_path: Path
+) -> None:
+    provider.files["/out.mp4"] = film(tmp_path / "short.mp4", size=(512, 512), frames=17, rate=16).read_bytes()
+    edit = await begin_edit(studio, f"job://{(await begin_film(studio)).id}", mask, **BY_WORDS)
+    runs.succeed("p1")
+    result = await end_of(studio, edit)
+    assert result.status == "failed"
+    assert result.error is not None
+    assert "the model takes at least 2 s" in result.error.message
+    assert provider.posts == 1
+
+
+async def test_a_mask_that_is_not_sent_tells_equal_requests_for_a_film_that_is_made_apart(
+    studio: Studio, provider: ScriptedProvider, runs: Runs, mask: str, home: Path, tmp_path: Path, until: Until
+) -> None:
+    provider.files["/out.mp4"] = film(tmp_path / "long.mp4", size=(512, 512), frames=33, rate=16).read_bytes()
+    made = await begin_film(studio)
+    pixels = np.zeros((512, 512), np.uint8)
+    pixels[:, :256] = 255
+    Image.fromarray(pixels).save(home / "half.png")
+    edit = await begin_edit(studio, f"job://{made.id}", mask, **BY_WORDS)
+    assert (await begin_edit(studio, f"job://{made.id}", mask, **BY_WORDS)).id == edit.id
+    other = await begin_edit(studio, f"job://{made.id}", str(home / "half.png"), **BY_WORDS)
+    assert other.id != edit.id
+    runs.succeed("p1")
+    await until(lambda: _has_runs(provider, 3))
+    assert (await begin_edit(studio, f"job://{made.id}", mask, **BY_WORDS)).id == edit.id
+    for run in ("p2", "p3"):
+        runs.succeed(run)
+    for job, share in ((edit, None), (other, 0.5)):
+        result = await end_of(studio, job)
+        assert result.status == "succeeded", result.error
+        assert result.changes is not None
+        assert share is None or result.changes.mask_share == pytest.approx(share, abs=0.01)
+        assert any("The mask is not sent" in one for one in result.warnings)
+    assert "mask" not in json.dumps(provider.inputs[1:])

@@ -57,6 +57,9 @@ SHIPPED = {
     "fal-ai/sam-3/video-rle-objects": "segment_video",
     "fal-ai/sam2/video": "segment_video",
     "lucataco/sam3-video": "segment_video",
+    **{f"fal-ai/kling-video/o3/{tier}/video-to-video/edit": "edit_video_with_mask" for tier in ("standard", "pro")},
+    "fal-ai/wan/v2.7/edit-video": "edit_video_with_mask",
+    "bytedance/seedance-2.0/edit": "edit_video_with_mask",
 }
 
 
@@ -260,3 +263,16 @@ def test_an_invalid_number_of_a_provider_is_reported(tmp_path: Path, fact: str) 
     (tmp_path / "providers.toml").write_text("\n".join([*kept, fact, ""]), encoding="utf-8")
     (words,) = load_catalog(manifest_folder(), tmp_path).problems
     assert fact.partition(" ")[0] in words
+
+
+def test_a_model_that_takes_no_mask_is_chosen_where_it_is_named_or_no_other_can_be_used(catalog: Catalog) -> None:
+    words = {name: one.model_copy(update={"rank": 1}) for name, one in catalog.models.items() if one.edits_by_words}
+    assert len(words) == 4
+    first = Catalog(catalog.providers, {**catalog.models, **words})
+    chosen, _ = first.choose("edit_video_with_mask", frozenset(), None, lambda _: True)
+    assert chosen.id == "fal-ai/wan-22-vace-fun-a14b/inpainting"
+    named, _ = first.choose("edit_video_with_mask", frozenset(), "bytedance/seedance-2.0/edit@fal", lambda _: True)
+    assert named.edits_by_words
+    alone = Catalog(catalog.providers, {**words, "prunaai/vace-14b": catalog.models["prunaai/vace-14b"]})
+    left, _ = alone.choose("edit_video_with_mask", frozenset(), None, lambda provider: provider == "fal")
+    assert left.edits_by_words

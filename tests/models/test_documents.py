@@ -87,3 +87,92 @@ def test_the_requests_are_those_of_the_documents(number: str, fields: dict[str, 
         assert f'"{name}": ' in plain
         for one in value if isinstance(value, list) else [value]:
             assert json.dumps(one, ensure_ascii=False) in plain
+
+
+VIDEO, PICTURE = "https://example.com/street.mp4", "https://example.com/hat.png"
+BY_WORDS = [
+    (
+        "fal-ai/wan/v2.7/edit-video",
+        "fal",
+        "https://queue.fal.run/fal-ai/wan/v2.7/edit-video",
+        {
+            "prompt": "Give him the hat.",
+            "video_url": VIDEO,
+            "reference_image_url": PICTURE,
+            "resolution": "720p",
+            "audio_setting": "origin",
+            "seed": 7,
+        },
+    ),
+    (
+        "fal-ai/wan/v2.7/edit-video",
+        "replicate",
+        "https://api.replicate.com/v1/models/wan-video/wan-2.7-videoedit/predictions",
+        {
+            "prompt": "Give him the hat.",
+            "video": VIDEO,
+            "reference_image": PICTURE,
+            "resolution": "720p",
+            "audio_setting": "origin",
+            "seed": 7,
+        },
+    ),
+    *(
+        (
+            f"fal-ai/kling-video/o3/{tier}/video-to-video/edit",
+            "fal",
+            f"https://queue.fal.run/fal-ai/kling-video/o3/{tier}/video-to-video/edit",
+            {"prompt": "Give him the hat.", "video_url": VIDEO, "image_urls": [PICTURE], "keep_audio": True},
+        )
+        for tier in ("standard", "pro")
+    ),
+    (
+        "bytedance/seedance-2.0/edit",
+        "replicate",
+        "https://api.replicate.com/v1/models/bytedance/seedance-2.0/predictions",
+        {
+            "prompt": "Edit Video 1: Give him the hat.",
+            "reference_videos": [VIDEO],
+            "reference_images": [PICTURE],
+            "duration": -1,
+            "aspect_ratio": "adaptive",
+            "generate_audio": False,
+            "seed": 7,
+        },
+    ),
+    (
+        "bytedance/seedance-2.0/edit",
+        "fal",
+        "https://queue.fal.run/bytedance/seedance-2.0/reference-to-video",
+        {
+            "prompt": "Edit @Video1: Give him the hat.",
+            "video_urls": [VIDEO],
+            "image_urls": [PICTURE],
+            "aspect_ratio": "auto",
+            "generate_audio": False,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "provider", "url", "sent"), BY_WORDS, ids=[f"{m}@{p}" for m, p, _, _ in BY_WORDS])
+def test_an_edit_by_words_sends_what_the_document_takes_and_no_mask(
+    model: str, provider: str, url: str, sent: dict[str, Any]
+) -> None:
+    asked = {"prompt": "Give him the hat.", "video": VIDEO, "reference_images": [PICTURE], "seed": 7}
+    arguments = parse_arguments(EditVideoWithMask, asked | {"mask": "https://example.com/mask.mp4"})
+    manifest = CATALOG.models[model]
+    (route,) = (one for one in manifest.routes if one.provider == provider)
+    planned = plan_call(manifest.at(route), route, arguments.model_dump(mode="json"), lambda: 12345)
+    found = CATALOG.providers[provider]
+    call = DIALECTS[found.dialect](found.bases).submit(planned.call)
+    assert call.url.split("?")[0] == url
+    assert isinstance(call.json, dict)
+    assert (call.json["input"] if provider == "replicate" else call.json) == sent
+
+
+@pytest.mark.parametrize("prompt", ["In [Video1] he wears a hat.", "@Video1 at night", "video 1 at night"])
+def test_a_prompt_that_names_the_video_is_sent_as_it_is(prompt: str) -> None:
+    manifest = CATALOG.models["bytedance/seedance-2.0/edit"]
+    planned = plan_call(manifest, manifest.routes[0], {"prompt": prompt, "video": VIDEO}, lambda: 1)
+    assert planned.call.input["prompt"] == prompt

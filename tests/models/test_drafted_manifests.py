@@ -418,3 +418,37 @@ def test_a_price_of_one_number_has_a_margin_that_makes_a_bound_of_it(properties:
     assert found.manifest.price is not None
     assert (found.manifest.price.margin, found.manifest.price.inferred) == (margin, ("margin",))
     assert Manifest.model_validate(tomllib.loads(write_manifest(found.manifest, found.comments))) == found.manifest
+
+
+def test_a_model_whose_name_says_that_it_edits_one_video_by_words_serves_the_edit_tool() -> None:
+    """What it takes is that of Wan 2.7 at fal; a video that is a reference makes another film."""
+    inputs = {
+        "prompt": TEXT,
+        "video_url": TEXT,
+        "reference_image_url": TEXT,
+        "resolution": {"type": "string", "enum": ["720p", "1080p"], "default": "1080p"},
+        "duration": {"type": "integer", "enum": [0, *range(2, 11)], "default": 0},
+        "audio_setting": {"type": "string", "enum": ["auto", "origin"], "default": "auto"},
+        "keep_audio": {"type": "boolean", "default": True},
+        "seed": {"type": "integer"},
+    }
+
+    def draft(endpoint: str) -> Manifest:
+        document = fal_document(endpoint, inputs, {"video": FILE}, required=["prompt", "video_url"])
+        return manifest_of(f"fal:{endpoint}", document)
+
+    found = draft("fal-ai/wan/v2.7/edit-video")
+    assert found.tool == "edit_video_with_mask"
+    assert found.edits_by_words
+    assert fillings(found) == {
+        "prompt": "prompt",
+        "video_url": "video",
+        "reference_image_url": "reference_images",
+        "resolution": "size",
+        "duration": None,
+        "audio_setting": None,
+        "keep_audio": None,
+        "seed": "seed",
+    }
+    assert (found.inputs["audio_setting"].send, found.inputs["keep_audio"].send) == ("origin", True)
+    assert draft("fal-ai/wan/v2.7/reference-to-video").tool == "generate_video"

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.film_limits import FilmLimits
 from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Route, Timing
 from rotoscope.models.manifest_check import REQUEST_FORMS
 from rotoscope.models.plan import plan_call
@@ -77,7 +78,7 @@ def manifest_page() -> str:
     """docs/manifest.md: every field with its type, default, meaning and an example; encoders; request forms."""
     parts = [
         _INTRODUCTION,
-        *(_record_section(record) for record in (Manifest, Route, Input)),
+        *(_record_section(record) for record in (Manifest, Route, Input, FilmLimits)),
         f"## Numbers and texts\n\n{_SPELLING}\n\n{_spelling_table()}\n",
         f"## Encoders\n\n{_ENCODERS}\n\n{_encoder_table()}\n",
         *(_record_section(record) for record in (Outputs, Timing, Price)),

@@ -326,7 +326,7 @@ def _require_object(asked: SegmentImage | SegmentVideo) -> None:
 
 
 def _require_place(asked: EditVideoWithMask) -> None:
-    if asked.mask is None and asked.target is None:
+    if asked.mask is None and asked.target is None and asked.model is None:  # a named one may edit by words alone
         hint = "Give target (words, or a box or points on the first frame), or a mask."
         raise InvalidInput("Nothing says which part of the video is to be edited.", hint=hint)
     if asked.mask is not None and asked.target is not None:

@@ -10,12 +10,27 @@ from rotoscope.media.intake import AdmittedMedia
 from rotoscope.media.vault import Vault
 from rotoscope.models.awaited import OutputKind, is_awaited, read_awaited_output
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
-from rotoscope.models.manifest import Manifest
+from rotoscope.models.film_limits import find_film_problem
+from rotoscope.models.manifest import Input, Manifest
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["MaskFitting", "choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
+__all__ = ["MaskFitting", "check_films", "choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
 
 _DEFAULT_MAX_FRAMES = 400
+
+
+def check_films(field: Input, films: Sequence[AdmittedMedia]) -> None:
+    """Refuse a film that an input does not take: a provider may charge for finding that out.
+
+    Raises:
+        InvalidInput: it is too short, too small or large, or has too few or many frames a second.
+    """
+    for film in films:
+        if field.film is None or not film.width or not film.height or film.frames is None:
+            continue
+        problem = find_film_problem(field.film, (film.width, film.height), film.duration_seconds, film.frame_rate)
+        if problem is not None:
+            raise InvalidInput(f"{field.argument!r} {problem[0]}.", hint=problem[1])
 
 
 def choose_by_clip(
@@ -26,7 +41,8 @@ def choose_by_clip(
     for name in covered:
         for video in media.get(name or "", ()):
             if video.width and video.height and video.frames:
-                return arguments_for_clip(manifest, asked, ClipShape(video.width, video.height, video.frames))
+                clip = ClipShape(video.width, video.height, video.frames, video.duration_seconds or 0.0)
+                return arguments_for_clip(manifest, asked, clip)
     return {}, []
 
 
@@ -119,4 +135,5 @@ def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> 
 def max_edited_frames(manifest: Manifest) -> int:
     """How many frames of a video the model edits at most."""
     known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
+    known += [field.max_frames for field in manifest.inputs.values() if field.covers and field.max_frames]
     return min(known, default=_DEFAULT_MAX_FRAMES)

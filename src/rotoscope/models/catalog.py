@@ -127,7 +127,9 @@ class Catalog:
         return manifest
 
     def _fitting_models(self, tool: ToolName, kinds: frozenset[PromptKind]) -> list[Manifest]:
-        ranked = sorted((m for m in self.models.values() if m.tool == tool), key=lambda m: (m.rank, m.id))
+        # A model that takes no mask edits more than was meant: it is chosen where no other can be used.
+        offered = (m for m in self.models.values() if m.tool == tool)
+        ranked = sorted(offered, key=lambda m: (m.edits_by_words, m.rank, m.id))
         fitting = [m for m in ranked if can_take_prompts(m, kinds)]
         if not fitting:
             offers = "; ".join(f"{m.id}: {_prompt_choices(m)}" for m in ranked) or "none"

@@ -14,12 +14,12 @@ from rotoscope.providers.http.messages import Json
 __all__ = [
     "MEDIA_ARGUMENTS",
     "PROMPT_ARGUMENTS",
-    "REQUIRED_IN_PART",
     "ClaimedCall",
     "argument_kind",
     "is_left_to_options",
     "iterate_base_arguments",
     "iterate_claimed_calls",
+    "required_in_part",
     "values_for_choice",
 ]
 
@@ -43,9 +43,6 @@ PROMPT_ARGUMENTS: Mapping[PromptKind, tuple[str, Json]] = {
 }
 """For tools that find an object: the argument of each kind of prompt, and a value of it."""
 
-REQUIRED_IN_PART: Mapping[ToolName, tuple[str, ...]] = {"edit_video_with_mask": ("mask",)}
-"""The arguments of a tool that its record does not require, because another may stand for them, as a target does."""
-
 _MAX_SHOWN = 60  # characters of a value in a message
 
 
@@ -67,6 +64,8 @@ def iterate_claimed_calls(manifest: Manifest) -> Iterator[ClaimedCall]:
     for name, fact in manifest.inputs.items():
         if fact.argument is None or fact.encode is not None or fact.argument in _prompt_names(manifest):
             continue
+        if fact.fits == "seconds":
+            continue  # it follows the clip; no caller gives it
         beside = _arguments_beside(manifest, name)
         values = list(_values_to_try(manifest, fact)) or [("", _sample_value(manifest, fact))]
         for claimed, value in values:
@@ -87,7 +86,7 @@ def iterate_base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
     """The least that a call holds: what the tool and the model require, with each kind of prompt."""
     shape = TOOLS[manifest.tool].arguments.model_fields
     base = {name: _sample_argument(name) for name, one in shape.items() if one.is_required()}
-    base |= {name: _sample_argument(name) for name in REQUIRED_IN_PART.get(manifest.tool, ())}
+    base |= {name: _sample_argument(name) for name in required_in_part(manifest)}
     for name, fact in manifest.inputs.items():
         if fact.required and fact.send is None and fact.argument and fact.argument not in _prompt_names(manifest):
             base.setdefault(fact.argument, _sample_value(manifest, fact))
@@ -104,6 +103,15 @@ def iterate_base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
         yield {**base, **dict([PROMPT_ARGUMENTS[kind]])}
     if manifest.combines and len(kinds) > 1:
         yield {**base, **dict(PROMPT_ARGUMENTS[kind] for kind in kinds)}
+
+
+def required_in_part(manifest: Manifest) -> tuple[str, ...]:
+    """The arguments that the tool's record does not require, because another may stand for them, as a target does.
+
+    A model that edits by words alone takes none of them.
+    """
+    is_masked = manifest.tool == "edit_video_with_mask" and not manifest.edits_by_words
+    return ("mask",) if is_masked else ()
 
 
 def is_left_to_options(fact: Input) -> bool:

@@ -1,22 +1,26 @@
-"""Defaults that follow the edited video: size and number of frames, where the user gave none. Pure."""
+"""Defaults that follow the edited video: size, number of frames and seconds, where the user gave none. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.spelling import parse_size
+from rotoscope.models.spelling import parse_size, read_number
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["ClipShape", "arguments_for_clip"]
 
+_SPARE_SECONDS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class ClipShape:
-    """What is known of a video: size in pixels and number of frames."""
+    """What is known of a video: size in pixels, number of frames, and how many seconds it lasts (0: unknown)."""
 
     width: int
     height: int
     frames: int
+    seconds: float = 0.0
 
 
 def arguments_for_clip(
@@ -37,6 +41,10 @@ def arguments_for_clip(
                 notes.append(f"{field.argument} was set to {size}, because the video is {clip.width}x{clip.height}.")
         if field.fits == "frames" and field.argument:
             notes += _fit_frame_count(field, asked.get(field.argument), clip, chosen)
+        if field.fits == "seconds" and field.argument and clip.seconds and asked.get(field.argument) is None:
+            chosen[field.argument] = seconds = _nearest_seconds(field, clip.seconds)
+            if abs(seconds - clip.seconds) > _SPARE_SECONDS:
+                notes.append(f"The result is to last {seconds} s, and the video has {clip.seconds:.3g} s.")
     return chosen, notes
 
 
@@ -51,6 +59,14 @@ def _nearest_size(field: Input, clip: ClipShape) -> str:
         return round(10 * (wide / narrow - 1)), abs(_size_area(choice) - usual)
 
     return min((str(choice) for choice in field.choices), key=distance)
+
+
+def _nearest_seconds(field: Input, seconds: float) -> int:
+    """The whole seconds that hold all of a clip, as far as the model makes so many; codecs pad by some hundredths."""
+    offered = [number for one in field.choices if (number := read_number(field, str(one))) is not None]
+    low = min(offered, default=field.minimum or 1)
+    high = max(offered, default=field.maximum or math.inf)
+    return int(min(max(math.ceil(seconds - _SPARE_SECONDS), low), high))
 
 
 def _fit_frame_count(field: Input, given: Json, clip: ClipShape, chosen: dict[str, Json]) -> list[str]:

@@ -71,7 +71,9 @@ def find_part_limit(manifest: Manifest, frame_rate: float | None) -> PartLimit |
             step, offset = field.step or 1, field.offset
             least = max(least, int(field.minimum or 1))
             most.append(int(field.maximum))
-        if field.argument in ("video", "reference_videos"):
+        if field.argument == "video":
+            if field.film is not None and field.film.min_seconds and frame_rate:
+                least = max(least, ceil(field.film.min_seconds * frame_rate))
             if field.max_frames is not None:
                 most.append(field.max_frames)
             if field.max_total_seconds is not None and frame_rate:

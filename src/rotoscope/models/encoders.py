@@ -11,6 +11,7 @@ from rotoscope.providers.http.messages import Json
 __all__ = ["ENCODERS", "Encoder", "encode_argument", "is_on_frame"]
 
 _MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
+_VIDEO_1 = re.compile(r"(?<!\w)video ?1(?!\d)", re.IGNORECASE)
 _REFERENCE = re.compile(r"(?<![@\w])(Image|Video|Audio) ?([1-9])(?!\w)", re.ASCII)
 
 
@@ -94,6 +95,12 @@ def _mark_references(value: Json) -> Json:
     return _REFERENCE.sub(r"@\1\2", str(value).strip())
 
 
+def _name_edited_video(value: Json) -> Json:
+    """The order with the film that it is about: what a reference film is for, the prompt alone says."""
+    text = str(value).strip()
+    return text if _VIDEO_1.search(text) else f"Edit Video 1: {text}"
+
+
 _POINTS: Json = [{"x": 10.4, "y": 20, "keep": True}, {"x": 5, "y": 6, "keep": False}]
 _FRAMED_POINTS: Json = [{"x": 10.4, "y": 20, "keep": True, "frame": 12}]
 
@@ -163,6 +170,23 @@ ENCODERS: Mapping[EncoderName, Encoder] = {
         meaning="The prompt, with `Image 1`, `Video 2` and `Audio 1` as `@Image1`, `@Video2` and `@Audio1`.",
         example="The man of Image 1 walks as in Video 1.",
         encode=_mark_references,
+    ),
+    "edit_video_1": Encoder(
+        ("prompt",),
+        "string",
+        many=False,
+        meaning="The prompt as an order about `Video 1`, unless it names that: for a model that is given the edited "
+        "video as a reference.",
+        example="Make the car red.",
+        encode=_name_edited_video,
+    ),
+    "edit_at_video_1": Encoder(
+        ("prompt",),
+        "string",
+        many=False,
+        meaning="The same, with references as `at_references` writes them.",
+        example="Give the man the hat of Image 1.",
+        encode=lambda value: _mark_references(_name_edited_video(value)),
     ),
 }
 

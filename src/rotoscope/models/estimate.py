@@ -369,6 +369,8 @@ def _find_video_to_edit(
     covered = [field.covers for field in manifest.inputs.values() if field.covers]
     named = [name for name, field in manifest.inputs.items() if field.argument == "video" and field.is_media]
     for name in (*covered, *named):
-        if (found := media.get(str(filled.get(name)))) is not None and found.seconds > 0:
+        given = filled.get(name)
+        link = given[0] if isinstance(given, list) and len(given) == 1 else given
+        if (found := media.get(str(link))) is not None and found.seconds > 0:
             return found
     return None

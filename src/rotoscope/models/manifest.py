@@ -10,12 +10,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
+from rotoscope.models.encoder_names import ENCODER_ALIASES, EncoderName, current_encoder_name
+from rotoscope.models.film_limits import FilmLimits
 from rotoscope.models.price import Price, Scalar
 from rotoscope.models.provider import Count, FactRecord
 from rotoscope.models.spelling import parse_size
 
 __all__ = [
     "ENCODER_ALIASES",
+    "JUDGING_MASK",
     "PROMPTED_TOOLS",
     "EncoderName",
     "Input",
@@ -32,36 +35,18 @@ __all__ = [
 
 ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask", "segment_video"]
 PromptKind = Literal["text", "points", "box", "mask"]
+JUDGING_MASK = "(mask)"
+"""The name of the input that a mask has which is not sent; no model has one of this name."""
+_MAX_JUDGED_FRAMES = 2_000  # as many as of an edit are compared
 PROMPTED_TOOLS = frozenset[ToolName]({"segment_image", "segment_video"})  # whose manifests name kinds of prompt
 InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
-EncoderName = Literal[
-    "include_points_json",
-    "exclude_points_json",
-    "labelled_points",
-    "corner_box",
-    "framed_points",
-    "framed_box",
-    "append_sa2va_request",
-    "at_references",
-]
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
 Inferred = Annotated[
     tuple[str, ...], Field(description="The facts of this table that no document states.", examples=[["maximum"]])
 ]
 Note = Annotated[str, Field(description="What a reader should know beside the facts.")]
 _MEDIA = frozenset({"image", "video", "audio", "visual"})
-
-ENCODER_ALIASES: Mapping[str, EncoderName] = {
-    "kept_points_text": "include_points_json",
-    "dropped_points_text": "exclude_points_json",
-    "asking_for_masks": "append_sa2va_request",
-}
-"""Former names of encoders, which stay valid: users' manifests have them."""
-
-
-def _current_encoder_name(value: object) -> object:
-    return ENCODER_ALIASES.get(value, value) if isinstance(value, str) else value
 
 
 class Input(FactRecord):
@@ -86,7 +71,7 @@ class Input(FactRecord):
     ] = None
     encode: Annotated[
         EncoderName | None,
-        BeforeValidator(_current_encoder_name),
+        BeforeValidator(current_encoder_name),
         Field(description="The encoder that shapes the argument (see Encoders).", examples=["labelled_points"]),
     ] = None
     spelling: Annotated[
@@ -135,13 +120,18 @@ class Input(FactRecord):
     max_total_seconds: Annotated[
         Seconds | None, Field(description="How long all media of the input may last together.", examples=[15])
     ] = None
+    film: Annotated[
+        FilmLimits | None,
+        Field(description="What a film of it must be: the `[inputs.NAME.film]` table (see FilmLimits)."),
+    ] = None
     max_frames: Annotated[Count | None, Field(description="How many frames a film of it may have.", examples=[600])] = (
         None
     )
     fits: Annotated[
-        Literal["size", "frames"] | None,
+        Literal["size", "frames", "seconds"] | None,
         Field(
-            description="Unless the user says otherwise it follows the edited video, in size or number of frames.",
+            description="Unless the user says otherwise it follows the edited video, in size, number of frames, or "
+            'whole seconds (with `argument = "duration"`, which the tool need not have).',
             examples=["size"],
         ),
     ] = None
@@ -383,6 +373,17 @@ class Manifest(FactRecord):
         if self.routes == (route,) and not own:
             return self
         return self.model_copy(update={"routes": (route,), **own})
+
+    @property
+    def edits_by_words(self) -> bool:
+        """Whether it edits a video and takes no mask of what is to be edited."""
+        return self.tool == "edit_video_with_mask" and all(one.argument != "mask" for one in self.inputs.values())
+
+    def with_judging_mask(self) -> "Manifest":
+        """The same model as if it took a mask of the edited video: for a mask that is checked and kept, never sent."""
+        edited = next((name for name, field in self.inputs.items() if field.argument == "video"), None)
+        mask = Input(kind="visual", argument="mask", covers=edited, max_frames=_MAX_JUDGED_FRAMES)
+        return self.model_copy(update={"inputs": {**self.inputs, JUDGING_MASK: mask}})
 
     @model_validator(mode="after")
     def _check_input_names(self) -> Self:

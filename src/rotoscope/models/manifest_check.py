@@ -15,12 +15,12 @@ from rotoscope.errors import InvalidInput
 from rotoscope.models.claimed_calls import (
     MEDIA_ARGUMENTS,
     PROMPT_ARGUMENTS,
-    REQUIRED_IN_PART,
     ClaimedCall,
     argument_kind,
     is_left_to_options,
     iterate_base_arguments,
     iterate_claimed_calls,
+    required_in_part,
     values_for_choice,
 )
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
@@ -198,7 +198,10 @@ def _is_of_kind(kind: str, value: bool | float | str) -> bool:
 
 def _check_argument(manifest: Manifest, place: str, fact: Input, argument: str, found: _Findings) -> None:
     offered = [name for name in TOOLS[manifest.tool].arguments.model_fields if name not in _NOT_FOR_MODELS]
-    if argument not in offered:
+    if fact.fits == "seconds":
+        if argument != "duration" or manifest.tool != "edit_video_with_mask":
+            found.add(f"{place}.fits", 'seconds that follow the edited video have argument = "duration".')
+    elif argument not in offered:
         takes = _join_names(offered)
         found.add(f"{place}.argument", f"{manifest.tool} has no argument {argument!r} for a model; it has {takes}.")
     elif argument in MEDIA_ARGUMENTS:
@@ -227,7 +230,7 @@ def _check_required_sources(manifest: Manifest, found: _Findings) -> None:
     """Whether some input takes each file that the tool requires, and each kind of prompt that is claimed."""
     filled = {fact.argument for fact in manifest.inputs.values()}
     for argument, one in TOOLS[manifest.tool].arguments.model_fields.items():
-        is_required = one.is_required() or argument in REQUIRED_IN_PART.get(manifest.tool, ())
+        is_required = one.is_required() or argument in required_in_part(manifest)
         if is_required and argument in MEDIA_ARGUMENTS and argument not in filled:
             found.add("inputs", f"no input has argument = {argument!r}, which every call of {manifest.tool} gives.")
     if manifest.tool not in PROMPTED_TOOLS:
@@ -280,9 +283,13 @@ def _advice(error: InvalidInput) -> str:
 
 def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> CallPlan:
     shape = TOOLS[manifest.tool].arguments
-    parsed = parse_arguments(shape, arguments)
+    follows = {field.argument for field in manifest.inputs.values() if field.fits == "seconds"}  # no caller gives them
+    # A model that takes no mask must be named where neither a mask nor a target is given.
+    given = {name: value for name, value in arguments.items() if name not in follows}
+    parsed = parse_arguments(shape, {**given, "model": manifest.id})
     require_prompt(parsed)
     asked: dict[str, Json] = parsed.model_dump(mode="json", exclude={"model", "dry_run"})
+    asked |= {name: value for name, value in arguments.items() if name in follows}
     fillable, values = apply_options(manifest, trim_arguments(manifest, asked))
     return plan_call(fillable, manifest.routes[0], values, lambda: seed, priced_as=manifest)
 
@@ -303,7 +310,7 @@ def _check_clip_defaults(manifest: Manifest, found: _Findings) -> None:
     base = next(iterate_base_arguments(manifest))
     for width, height in _CLIP_SHAPES:
         for count in (least, least + 1, _MANY_FRAMES):
-            chosen, _ = arguments_for_clip(manifest, base, ClipShape(width, height, count))
+            chosen, _ = arguments_for_clip(manifest, base, ClipShape(width, height, count, count / 24))
             claim = ClaimedCall("inputs", {**base, **chosen}, f"a clip of {width}x{height} pixels and {count} frames")
             _check_claim(manifest, claim, found)
 
@@ -317,7 +324,7 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
     for name, fact in manifest.inputs.items():
         if is_left_to_options(fact) and fact.required:
             found.notes.append(f"inputs.{name}: every call must give it: options = {{{name}: ...}}.")
-        if fact.argument is None or fact.argument in MEDIA_ARGUMENTS or found.problems:
+        if fact.argument is None or fact.argument in MEDIA_ARGUMENTS or found.problems or fact.fits == "seconds":
             continue
         kind = argument_kind(manifest.tool, fact.argument)
         lost = [one for one in fact.choices if kind == "integer" and not _is_reachable(fact, one)]
@@ -331,7 +338,8 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
     optional = [name for name, fact in manifest.inputs.items() if is_left_to_options(fact) and not fact.required]
     if optional:
         found.notes.append(f"inputs with the provider's default, unless options give them: {_join_names(optional)}.")
-    unused = [name for name in arguments if name not in filled and name not in _NOT_FOR_MODELS]
+    ours = (*_NOT_FOR_MODELS, "target", *(["mask"] if manifest.edits_by_words else []))
+    unused = [name for name in arguments if name not in filled and name not in ours]
     if unused:
         found.notes.append(f"arguments that the model does not take: {_join_names(unused)}.")
 

@@ -213,10 +213,16 @@ def compute_request_keys(
     how: dict[str, Json] = {"driver": driver, "overlay": checked.asked.get("overlay")}
     if checked.asked.get("keep_outside"):  # named only where it is, so that the keys of older versions stay
         how["keep_outside"] = True
+    mask = checked.media.judging_mask
+    if mask is not None:  # it is in no request, and what is found out about the result is another with another mask
+        how["judging_mask"] = mask
     key, price = request_and_price_keys(principal, manifest, planned, how)
     others: tuple[str, ...] = ()
     if job_form is not None and named is not None:
         linked = replace(job_form.call, input=replace_media(manifest, job_form.call.input, named.names))
+        if mask is not None:
+            link = str(named.values.get("mask", mask))
+            how = {**how, "judging_mask": named.names.get(link, link)}
         by_links = request_and_price_keys(principal, manifest, replace(job_form, call=linked), how)
         if checked.media.waits_for:
             key, price = by_links

@@ -43,7 +43,7 @@ from rotoscope.studio.new_jobs import (
     hoist_steps,
 )
 from rotoscope.studio.prices import PublishedPrices
-from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
+from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, explain_unsent_mask
 
 __all__ = ["PlanCache", "PlannedJob", "Planner", "RequestPlan"]
 
@@ -244,6 +244,7 @@ class Planner:
             checked = await _check_media(manifest.at(route), asked, admit)
         looked_at = checked.media.first_medium("image") or checked.media.first_medium("video")
         notes = [*checked.media.notes, *check_inside_picture(arguments, looked_at)]
+        notes = [*explain_unsent_mask(checked.view, asked, is_named=wanted is not None), *notes]
         provider = self.catalog.providers[route.provider]
         route = route.model_copy(update={"form": provider.form_of(route.form)})
         if checked.media.part_limit is not None:
@@ -339,7 +340,7 @@ async def _check_media(
     trimmed = trim_arguments(view, asked)
     # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
     fillable, values = apply_options(view, trimmed) if trimmed.get(OPTIONS_ARGUMENT) else (view, trimmed)
-    media = await admit(fillable, values)
+    media = await admit(fillable.with_judging_mask() if view.edits_by_words else fillable, values)
     return CheckedRequest(view, fillable, trimmed, values, {**values, **media.values}, media)
 
 

@@ -7,18 +7,25 @@ from types import MappingProxyType
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage, SegmentVideo
 from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.edits.limits import LARGEST_LAYING_BACK
-from rotoscope.media.input_media import MaskFitting, choose_by_clip, find_kind, fit_masks, max_edited_frames
+from rotoscope.media.input_media import (
+    MaskFitting,
+    check_films,
+    choose_by_clip,
+    find_kind,
+    fit_masks,
+    max_edited_frames,
+)
 from rotoscope.media.intake import AdmittedMedia, Intake
 from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_parts import PartLimit, find_part_limit
 from rotoscope.models.estimate import MediaLength
-from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.manifest import JUDGING_MASK, Input, Manifest
 from rotoscope.models.plan import kind_of_input
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Admission", "JobForm", "admit_media", "check_inside_picture"]
+__all__ = ["Admission", "JobForm", "admit_media", "check_inside_picture", "explain_unsent_mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Admission:
         notes: what the user should know.
         waits_for: the ids of jobs that go on and are to give some of the media.
         job_form: the request in terms of the jobs whose outputs it names; None where it names none.
+        judging_mask: the link of a mask that is not sent: the result is judged by it, and the outside kept.
         part_limit: how many frames the model takes at once, where the clip has more and is to be cut into parts.
     """
 
@@ -54,6 +62,7 @@ class Admission:
     notes: Sequence[str]
     waits_for: tuple[str, ...] = ()
     job_form: "JobForm | None" = None
+    judging_mask: str | None = None
     part_limit: PartLimit | None = None
 
     @property
@@ -72,7 +81,8 @@ class Admission:
     @property
     def upload_sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
-        return [one.size for media in self.media.values() for one in media if one.size is not None]
+        sent = [one for media in self.media.values() for one in media if one.value != self.judging_mask]
+        return [one.size for one in sent if one.size is not None]
 
     @property
     def file_hashes(self) -> tuple[str, ...]:
@@ -105,7 +115,7 @@ async def admit_media(
 
     Args:
         intake: admits one medium.
-        manifest: which media the model takes.
+        manifest: which media the model takes; with a mask that is kept and not sent (`with_judging_mask`), that too.
         asked: the arguments as understood.
         principal: on whose behalf.
         pass_urls: whether the provider reads public URLs itself.
@@ -118,6 +128,8 @@ async def admit_media(
     """
     media: dict[str, list[AdmittedMedia]] = {}
     many: dict[str, bool] = {}
+    judging = manifest.inputs.get(JUDGING_MASK)
+    _check_place(manifest, {**asked, **awaited})
     for field in manifest.inputs.values():
         given = asked.get(field.argument) if field.argument and field.is_media else None
         if field.argument and field.argument in awaited:
@@ -132,10 +144,13 @@ async def admit_media(
         followed = manifest.tool == "segment_video" and field.argument == "video"
         # So must films that are laid together.
         passed = pass_urls and field.polarity == "white" and not followed and not asked.get("keep_outside")
+        # A mask that no provider gets is read here alone, and no provider's limit is of it.
+        passed, carrier = passed and field is not judging, None if field is judging else upload_limit
         media[field.argument] = [
-            await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)
+            await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=carrier)
             for one in listed
         ]
+        check_films(field, media[field.argument])
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, max((one.n for one in awaited.values()), default=-1) + 1)
@@ -153,7 +168,8 @@ async def admit_media(
         chosen, more = ({}, []) if limit is not None else choose_by_clip(manifest, asked, media)
         notes += more
     links = {name: _as_argument([one.value for one in found], many[name]) for name, found in media.items()}
-    return Admission({**chosen, **links}, media, notes, waits_for, job_form, limit)
+    mask = next((one.value for one in media.get("mask", ())), None) if judging is not None else None
+    return Admission({**chosen, **links}, media, notes, waits_for, job_form, mask, limit)
 
 
 def _find_part_limit(
@@ -268,6 +284,43 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     if manifest.outputs.sound is None:
         return ["The clip has sound: where the model gives none, the clip's own is put back at equal speed."]
     return ["The clip has sound and the model gives none: the clip's own is put back, if the result has its speed."]
+
+
+def _check_place(manifest: Manifest, given: Mapping[str, object]) -> None:
+    """What is to be edited must be known, unless the model edits by words alone.
+
+    Raises:
+        InvalidInput: nothing says it, or there is no mask to keep the outside of.
+    """
+    if manifest.tool != "edit_video_with_mask" or given.get("mask") is not None:
+        return
+    hint = "Give target (words, or a box or points on the first frame), or a mask."
+    if JUDGING_MASK not in manifest.inputs:
+        raise InvalidInput("Nothing says which part of the video is to be edited.", hint=hint)
+    if given.get("keep_outside"):
+        raise InvalidInput("keep_outside needs a mask: nothing says what is outside.", hint=hint)
+
+
+def explain_unsent_mask(manifest: Manifest, asked: Mapping[str, Json], *, is_named: bool) -> list[str]:
+    """What becomes of the mask of an edit whose model takes none.
+
+    Args:
+        manifest: the model.
+        asked: the arguments as understood.
+        is_named: whether the user named the model; else no model that takes a mask can be used.
+    """
+    if not manifest.edits_by_words:
+        return []
+    words = f"{manifest.id} edits by the words of the prompt alone and may change all of the frame"
+    if not is_named:
+        words = f"No model that takes a mask can be used with the keys that are set. {words}"
+    if asked.get("mask") is None and asked.get("target") is None:
+        return [f"{words}: without a mask or a target nothing says what it was to change."]
+    what = "The mask" if asked.get("mask") is not None else "What the target finds"
+    use = "it judges the result, and outside of it the original is laid back"
+    if not asked.get("keep_outside"):
+        use = "it judges the result; keep_outside lays the original back outside of it"
+    return [f"{words}. {what} is not sent: {use}."]
 
 
 def _check_laying_back(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]], *, is_whole: bool) -> None:

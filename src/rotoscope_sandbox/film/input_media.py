@@ -24,6 +24,7 @@ __all__ = [
     "read_frames",
     "read_sound",
     "sample_frames",
+    "sound_of_video",
 ]
 
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
@@ -155,6 +156,12 @@ def open_sound(task: EngineTask, field_name: str, reference: str) -> InputSound:
         if not file.streams.audio:
             raise UnusableInput(field_name, "The file holds no sound.", "sound_load_error")
         return InputSound(path, field_name, (file.duration or 0) / av.time_base)
+
+
+def sound_of_video(video: InputVideo) -> InputSound | None:
+    """The sound of a video; None where it has none."""
+    with _open_container(video.path, video.field_name, _VIDEO_FORMATS) as file:
+        return InputSound(video.path, video.field_name, video.seconds) if file.streams.audio else None
 
 
 def read_sound(sound: InputSound, most: float) -> Iterator[StereoSound]:

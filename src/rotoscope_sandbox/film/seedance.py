@@ -7,9 +7,11 @@ The sizes of 480p and 720p are the provider's. Of 1080p and 4k only 16:9 is sure
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from rotoscope_sandbox.film.animatic import FRAME_RATE, AnimaticPlan, Storyboard
 from rotoscope_sandbox.film.input_media import InputVideo, open_sound, open_video, read_sound, sample_frames
 from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
 from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
+from rotoscope_sandbox.film.words_edit import WordsEdit, write_words_edit
 from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.vision.pictures import decode_picture
 
@@ -45,6 +48,12 @@ _AUTO = -1
 
 _MOST_REFERENCE_SECONDS = 15.5
 """The provider takes 15 s of references in all; files may be a few frames longer."""
+
+_LEAST_REFERENCE_SECONDS = 1.8
+"""The provider takes films of 2 s; files may be a few frames shorter."""
+
+_EDIT_ORDER = re.compile(r"\W*edit\W+video\W?1\b", re.IGNORECASE)
+"""A prompt that orders an edit of the one reference video: that is played as an edit, any other as an animatic."""
 
 _STILLS = 3
 """Frames of each reference video that become panels."""
@@ -103,6 +112,8 @@ def make_film(task: EngineTask) -> Film:
     task.log(f"Using seed: {seed}")
     resolution = given.get("resolution", "720p")
     videos = [open_video(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
+    if len(videos) == 1 and _EDIT_ORDER.match(given.get("prompt", "")):
+        return _edit_video(task, given, resolution, videos[0])
     plan = _plan_film(task, given, resolution, abs(seed), videos)
     task.log(f"Generating video... (request ID: cgt-{digest[:14]}-{digest[14:19]})")
     path = task.scratch / "film.mp4"
@@ -116,17 +127,51 @@ def make_film(task: EngineTask) -> Film:
     return Film(task.keep("output.mp4", path), plan.size, plan.seconds, film_in)
 
 
+def _edit_video(task: EngineTask, given: Mapping[str, Any], resolution: str, video: InputVideo) -> Film:
+    """An edit of the reference video by the words of the prompt, of as many seconds as were ordered."""
+    _check_reference_video(video)
+    first = sample_frames(video, 1)
+    shown = [StoryboardPanel(one, "Video 1") for one in first]
+    size = _film_size(given.get("aspect_ratio", _DEFAULT_ASPECT), shown, SIZES[resolution])
+    duration = given.get("duration", _DEFAULT_SECONDS)
+    seconds = min(max(math.ceil(video.seconds), _SECONDS[0]), _SECONDS[-1]) if duration == _AUTO else duration
+    edit = WordsEdit(
+        prompt=given["prompt"],
+        video=video,
+        size=size,
+        rate=Fraction(FRAME_RATE),
+        seconds=seconds,
+        sound="new" if given.get("generate_audio", True) else "none",
+        references=given.get("reference_images", ()),
+        references_field="reference_images",
+    )
+    path = task.scratch / "film.mp4"
+    written = write_words_edit(task, edit, path)
+    task.report({**_billed_metrics(size, seconds, resolution, with_video=True), "sandbox": written.note})
+    return Film(task.keep("output.mp4", path), size, seconds, video.seconds)
+
+
+def _check_reference_video(video: InputVideo) -> None:
+    _check_total_length("reference_videos", [video.seconds])
+    if video.seconds < _LEAST_REFERENCE_SECONDS:
+        message = f"A reference video of {video.seconds:.2f} s is shorter than 2 seconds."
+        raise UnusableInput("reference_videos", message, "video_duration_too_short")
+
+
 def _metrics(plan: AnimaticPlan, resolution: str, *, with_video: bool) -> dict[str, Any]:
     """The model's own metrics, and how the film was made, because an output that is a bare URL has no place for it."""
-    width, height = plan.size
     shown = f"{len(plan.panels)} panels" if len(plan.panels) > 1 else "one panel" if plan.panels else "a title card"
+    note = {"method": f"animatic of {shown}", "confidence": _CONFIDENCE, "notice": _NOTICE}
+    return {**_billed_metrics(plan.size, plan.seconds, resolution, with_video=with_video), "sandbox": note}
+
+
+def _billed_metrics(size: tuple[int, int], seconds: int, resolution: str, *, with_video: bool) -> dict[str, Any]:
     return {
         "model_variant": "video_in" if with_video else "non_video_in",
         "resolution_target": resolution,
         "video_output_count": 1,
-        "token_output_count": width * height * (FRAME_RATE * plan.seconds + 1) // _TOKEN_PIXELS,
-        "video_output_duration_seconds": plan.seconds,
-        "sandbox": {"method": f"animatic of {shown}", "confidence": _CONFIDENCE, "notice": _NOTICE},
+        "token_output_count": size[0] * size[1] * (FRAME_RATE * seconds + 1) // _TOKEN_PIXELS,
+        "video_output_duration_seconds": seconds,
     }
 
 

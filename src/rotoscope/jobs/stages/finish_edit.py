@@ -19,7 +19,7 @@ from rotoscope.jobs.given_files import open_given_file
 from rotoscope.jobs.stages.finish_masks import FinishResult
 from rotoscope.jobs.stages.finish_video import finish_video
 from rotoscope.media.decoders import EDIT_FILM, RESULT_FILM
-from rotoscope.media.edits.films import GivenMask
+from rotoscope.media.edits.films import NO_MASK, GivenMask
 from rotoscope.media.edits.proving import EditProof, EditWork, prove_edit, remake_film
 from rotoscope.media.sniff import file_content_type, is_video
 from rotoscope.providers.http.messages import Json
@@ -68,9 +68,7 @@ async def _prove(context: JobContext, job: Job, path: Path, stem: Path, files: A
     original = await open_given_file(context, given.film, stem, files, "original")
     if original is None:
         return EditProof(warnings=(f"{_UNMEASURED}: the original cannot be read any more.",))
-    mask = await open_given_file(context, given.mask, stem, files, "mask")
-    kind = await anyio.to_thread.run_sync(file_content_type, mask) if mask is not None else None
-    known = GivenMask(mask, is_video(kind or ""), given.is_inverted) if mask is not None else None
+    known = NO_MASK if given.mask is None else await _open_mask(context, given, stem, files)
     work = EditWork(path, original, known, given.frames, keeps_outside=job.args.get("keep_outside") is True)
     proof = await _run(context, _UNMEASURED, prove_edit, work)
     if not (work.keeps_outside or proof.restores or proof.carries_sound):
@@ -83,6 +81,14 @@ async def _prove(context: JobContext, job: Job, path: Path, stem: Path, files: A
 
 
 _UNMEASURED = "What the edit changed could not be measured"
+
+
+async def _open_mask(context: JobContext, given: "_EditInputs", stem: Path, files: AsyncExitStack) -> GivenMask | None:
+    mask = await open_given_file(context, given.mask or "", stem, files, "mask")
+    if mask is None:
+        return None
+    kind = await anyio.to_thread.run_sync(file_content_type, mask)
+    return GivenMask(mask, is_video(kind or ""), given.is_inverted)
 
 
 async def _run(context: JobContext, what: str, step: Callable[..., EditProof], *given: object) -> EditProof:
@@ -107,27 +113,34 @@ async def _run(context: JobContext, what: str, step: Callable[..., EditProof], *
 
 @dataclass(frozen=True, slots=True)
 class _EditInputs:
-    """The links of an edit's film and mask, whether that selects black, and how many frames were to be edited."""
+    """The links of an edit's film and mask, whether that selects black, and how many frames were to be edited.
+
+    The mask is None where none was given, to a model that takes none.
+    """
 
     film: str
-    mask: str
+    mask: str | None
     is_inverted: bool
     frames: int | None
 
 
 def _edit_inputs(context: JobContext, job: Job) -> _EditInputs:
-    """What was sent; of a clip in parts, what its parts were cut from."""
+    """What was sent; a mask that was not sent is in the plan alone, and so is a clip of which parts were sent."""
     if job.plan.parts:
-        whole = {name: next(iter(job.plan.media.get(name, ())), "") for name in ("video", "mask")}
-        return _EditInputs(whole["video"], whole["mask"], is_inverted=False, frames=None)
+        film, mask = (next(iter(job.plan.media.get(name, ())), None) for name in ("video", "mask"))
+        return _EditInputs(film or "", mask, is_inverted=False, frames=None)
     given: Mapping[str, Json] = job.call.input
+    manifest = context.manifest(job)
     links, inverted, frames = {"video": "", "mask": ""}, False, None
-    for name, known in context.manifest(job).inputs.items():
+    for name, known in manifest.inputs.items():
         value = given.get(name)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if known.argument in links and isinstance(value, str):
             links[known.argument] = value
             inverted = inverted or (known.argument == "mask" and known.polarity == "black")
         if known.fits == "frames":
             count = known.default if value is None else value
             frames = count if isinstance(count, int) and not isinstance(count, bool) else None
-    return _EditInputs(links["video"], links["mask"], inverted, frames)
+    kept = next(iter(job.plan.media.get("mask", ())), None)
+    return _EditInputs(links["video"], kept if manifest.edits_by_words else links["mask"], inverted, frames)

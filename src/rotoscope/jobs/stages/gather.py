@@ -152,10 +152,14 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
         job: the job.
         files: the `artifact://` link that came, by each awaited link.
     """
-    from rotoscope.media.input_media import MaskFitting, choose_by_clip, fit_masks
+    from rotoscope.media.input_media import MaskFitting, check_films, choose_by_clip, fit_masks
 
     manifest, planned = context.manifest(job), job.plan.media
+    if manifest.edits_by_words:
+        manifest = manifest.with_judging_mask()
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
+    for field in manifest.inputs.values():
+        check_films(field, admitted.get(field.argument or "", ()))
     # Only a part of a clip takes a piece of a film: its mask may select everything.
     is_part = any("@" in link for link in files)
     how = MaskFitting(is_part=is_part)

@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["EDIT_LIMITS", "FilmShape", "FrameReader", "GivenMask", "MaskReader", "ShownFrame", "read_film_shape"]
+__all__ = [
+    "EDIT_LIMITS",
+    "NO_MASK",
+    "FilmShape",
+    "FrameReader",
+    "GivenMask",
+    "MaskReader",
+    "ShownFrame",
+    "read_film_shape",
+]
 
 EDIT_LIMITS = replace(DEFAULT_VIDEO_LIMITS, effort_seconds=30.0)
 """What films of an edit may be: as everywhere, with more work, because what was paid for is measured."""
@@ -180,11 +189,17 @@ def _decode_shown_frames(clip: OpenClip) -> "Iterator[VideoFrame]":
 
 @dataclass(frozen=True, slots=True)
 class GivenMask:
-    """The mask of an edit as it was sent: its file, whether it is a film, and whether black is what it selects."""
+    """The mask of an edit: its file (None: there is none, and nothing is selected), whether it is a film, and whether
+    black is what it selects.
+    """
 
-    path: Path
+    path: Path | None
     is_film: bool
     is_inverted: bool = False
+
+
+NO_MASK = GivenMask(None, is_film=True)
+"""The mask of an edit that was given none: all of every frame is outside of it."""
 
 
 class MaskReader:
@@ -216,6 +231,8 @@ class MaskReader:
             InvalidInput: it is no mask.
             TooLarge: it takes too long to read.
         """
+        if self._mask.path is None:
+            return _select_nothing(self._size)
         if not self._mask.is_film:
             if self._held is None:
                 self._held = _fit(_read_picture_mask(self._mask), self._size)
@@ -237,7 +254,7 @@ class MaskReader:
 
 def _mask_numbers(mask: GivenMask, film: FilmShape) -> Callable[[int], int]:
     """From the number of a film's frame to that of the mask film's frame."""
-    if not mask.is_film:
+    if not mask.is_film or mask.path is None:
         return int
     covering = read_film_shape(mask.path)
     rates = covering.facts.frame_rate, film.facts.frame_rate
@@ -252,11 +269,18 @@ def _read_picture_mask(mask: GivenMask) -> "Mask":
     from rotoscope.media.image.masks import not_a_mask_error
     from rotoscope.media.image.pictures import decode_upright
 
+    assert mask.path is not None
     read = read_mask(decode_upright(mask.path.read_bytes(), exact=True))
     if read is None:
         raise not_a_mask_error()
     selected: Mask = read.mask != mask.is_inverted
     return selected
+
+
+def _select_nothing(size: tuple[int, int]) -> "Mask":
+    import numpy as np
+
+    return np.zeros((size[1], size[0]), np.bool_)
 
 
 def _fit(mask: "Mask", size: tuple[int, int]) -> "Mask":

@@ -42,7 +42,7 @@ class EditWork:
     Attributes:
         film: what the model gave.
         original: what was edited.
-        mask: as it was sent; None where it cannot be read.
+        mask: as it was sent, or kept where the model takes none; None where it cannot be read.
         frames: how many frames were to be edited; None where that was not said.
         keeps_outside: whether the original is laid back outside of the mask.
     """
@@ -198,7 +198,7 @@ def _lay_back(work: EditWork, proof: EditProof, target: Path) -> EditProof:
         InvalidInput, TooLarge: it cannot be done.
     """
     shapes = read_film_shape(work.original), read_film_shape(work.film)
-    if work.mask is None or not work.mask.is_film:
+    if work.mask is None or work.mask.path is None or not work.mask.is_film:
         raise InvalidInput("there is no mask of every frame.", hint="Give a mask film.")
     pairing = pair_frames(work.original, work.film, shapes, work.frames)
     count, pixels = len(pairing.shown_frames(len(shapes[0].stamps))), shapes[0].size[0] * shapes[0].size[1]
@@ -274,6 +274,8 @@ def _share(part: int, whole: int) -> float | None:
 def _notes(films: FilmPair) -> Iterator[str]:
     """How the frames were compared, where that is not plain."""
     (original, edit), pairing = films.shapes, films.pairing
+    if films.mask is not None and films.mask.path is None:
+        yield "No mask was given: all of the frame counts as outside."
     if films.mask is not None and not films.mask.is_film:
         yield "The mask is a picture: only the first frame was compared, as the later masks of the model are not known."
     if original.size != edit.size:

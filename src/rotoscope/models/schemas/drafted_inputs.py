@@ -23,6 +23,8 @@ _MAX_NOTE = 200
 _LARGEST_SEED = 2_147_483_647
 _MAX_EXAMPLE_LEVELS, _MAX_EXAMPLE_LENGTH = 8, 4000
 _SEGMENT_TOOLS = ("segment_image", "describe_with_masks")
+_EDIT_CHOICES = ("inpainting", "inpaint", "video_inpainting", "origin")  # origin: the clip's own sound
+_KEPT_SOUND = ("keep_audio", "keep_original_sound", "preserve_audio")
 _BARE_MASKS: Mapping[str, Scalar] = {
     **dict.fromkeys(("mask_only", "only_mask", "return_mask", "mask", "preview"), True),
     **dict.fromkeys(("return_multiple_masks", "return_all_masks"), True),
@@ -149,7 +151,7 @@ def _value_to_send(field: SchemaField, tool: ToolName, filling: Filling | None) 
     elif field.is_required and field.name.startswith("negative") and field.type == "string" and field.default is None:
         sent = ""
     elif tool == "edit_video_with_mask":
-        sent = next((one for one in field.choices if one in ("inpainting", "inpaint", "video_inpainting")), None)
+        sent = _edit_value(field)
     elif tool in _SEGMENT_TOOLS:
         if field.type == "boolean":
             sent = _BARE_MASKS.get(field.name)
@@ -158,6 +160,13 @@ def _value_to_send(field: SchemaField, tool: ToolName, filling: Filling | None) 
         elif field.name in ("output_format", "format") and "png" in field.choices:
             sent = "png"
     return sent, [] if sent is None else ["send"]
+
+
+def _edit_value(field: SchemaField) -> Scalar | None:
+    """The way of working that edits what a mask selects, and the clip's own sound."""
+    if field.name in _KEPT_SOUND and field.type == "boolean":
+        return True
+    return next((one for one in field.choices if one in _EDIT_CHOICES), None)
 
 
 def _aliases(field: SchemaField, tool: ToolName, filling: Filling | None) -> dict[str, object]:

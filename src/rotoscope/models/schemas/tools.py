@@ -33,6 +33,7 @@ _PROMPT_NAMES = (
 _NOT_ASKED = re.compile("negative|neg_|^n_|audio|sound|system|json|voice|speech|music|source")
 _EDIT_WORDS = word_set("inpaint inpainting inpainter painter erase eraser vace replace object removal remove edit fill "
                        "outpainting")  # fmt: skip
+_EDITOR_WORDS = word_set("edit editing editor videoedit edits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,9 @@ def _choose_video_tool(document: ModelDocument, media: Mapping[str, MediaField])
         return DraftRefusal("video masks", "It finds objects in a video, and no tool does that yet.")
     if videos and any(one.field.is_required or said & _EDIT_WORDS for one in masks):
         return "edit_video_with_mask"
+    edited = [one for one in videos if one.field.is_required and not one.field.many]
+    if prompt is not None and len(edited) == len(videos) == 1 and named & _EDITOR_WORDS:
+        return "edit_video_with_mask"  # by words alone
     if videos and prompt is None:
         return DraftRefusal(
             "no words",
