@@ -1,6 +1,5 @@
 """Clips that are longer than a model takes: cut into parts, each a run of its own, and joined."""
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -8,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import av
 import numpy as np
 import pytest
 from films import bars, film, number_of, pictures, sound
 from PIL import Image
-from scripted_provider import Answer, ScriptedProvider
+from stand_in_model import StandInModel, read_frames, write_frames
 
 from rotoscope.contracts.arguments import EditVideoWithMask, parse_arguments
 from rotoscope.contracts.results import VideoResult
@@ -32,80 +30,28 @@ seen = "2026-11"
 """
 
 
-class Editor(ScriptedProvider):
+class Editor(StandInModel):
     """A model that edits: it paints what is under the mask in a grey that tells the run.
 
     Attributes:
-        clips: the first and the last frame's number of what each run was sent, and how many frames it has.
+        clips: of what each run was sent, the numbers of the first and the last frame, and how many there are.
         refused: the runs that fail, by the number of the first frame that they are sent.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.uploads: dict[str, bytes] = {}
+        super().__init__(self.paint)
         self.clips: list[tuple[int, int, int]] = []
         self.refused: set[int] = set()
-        self.shade: Callable[[int], int] = lambda run: 40 + 40 * (run % 4)
-        self.respond = self.edit
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["path"] != "/v1/files":
-            await super().__call__(scope, receive, send)
-            return
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        boundary = body.partition(b"\r\n")[0]
-        content = next(part for part in body.split(boundary) if b'name="content"' in part).partition(b"\r\n\r\n")[2]
-        url = f"https://sandbox.invalid/v1/files/f{len(self.uploads)}"
-        self.uploads[url] = content.removesuffix(b"\r\n")
-        answer = f'{{"id": "f", "urls": {{"get": "{url}"}}}}'.encode()
-        await send({"type": "http.response.start", "status": 201, "headers": []})
-        await send({"type": "http.response.body", "body": answer})
-
-    async def edit(self, method: str, path: str, body: bytes) -> Answer:
-        if method == "GET" and path.startswith("/v1/predictions/p"):
-            number = int(path.removeprefix("/v1/predictions/p"))
-            first = self.clips[number - 1][0]
-            if first in self.refused:
-                return 200, self.full({"status": "failed", "error": "no"}, f"p{number}")
-            return 200, self.full(
-                {"status": "succeeded", "output": f"https://sandbox.invalid/p{number}.mp4"}, f"p{number}"
-            )
-        answer = await self.answer(method, path, body)
-        if method == "POST" and not path.endswith("/cancel"):
-            self.paint(self.posts)
-        return answer
-
-    def paint(self, run: int) -> None:
-        """Make the film of a run from what was uploaded for it."""
-        given = self.inputs[run - 1]
-        clip, mask = (read(self.uploads[given[name]]) for name in ("src_video", "src_mask"))
+    def paint(self, run: int, given: dict[str, Any]) -> dict[str, Any]:
+        clip, mask = (read_frames(self.uploads[given[name]]) for name in ("src_video", "src_mask"))
         self.clips.append((number_of(clip[0]), number_of(clip[-1]), len(clip)))
-        painted = [frame.copy() for frame in clip]
-        for frame, selected in zip(painted, mask, strict=True):
-            frame[selected.mean(axis=2) > 128] = self.shade(run)
-        self.files[f"/p{run}.mp4"] = written(painted)
-
-
-def read(content: bytes) -> list[np.ndarray]:
-    with av.open(io.BytesIO(content), "r") as file:
-        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-
-
-def written(frames: list[np.ndarray]) -> bytes:
-    target = io.BytesIO()
-    with av.open(target, "w", format="mp4") as file:
-        track = file.add_stream("libx264", rate=RATE, options={"qp": "0", "preset": "ultrafast"})
-        assert isinstance(track, av.VideoStream)
-        track.width, track.height, track.pix_fmt = *SIZE, "yuv420p"
-        for pixels in frames:
-            file.mux(track.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        file.mux(track.encode(None))
-    return target.getvalue()
+        if self.clips[-1][0] in self.refused:
+            return {"status": "failed", "error": "no"}
+        for frame, selected in zip(clip, mask, strict=True):
+            frame[selected.mean(axis=2) > 128] = 40 + 40 * (run % 4)
+        self.files[f"/p{run}.mp4"] = write_frames(clip, RATE)
+        return {"status": "succeeded", "output": f"https://sandbox.invalid/p{run}.mp4"}
 
 
 def boxes(number: int, width: int, height: int) -> np.ndarray:

@@ -217,7 +217,8 @@ class Planner:
             UserMistake, MissingKey: the request is refused.
         """
         asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
-        require_prompt(arguments)
+        if not inputs.is_part:  # a part goes on from what its neighbour gives
+            require_prompt(arguments)
         wanted = getattr(arguments, "model", None)
         try:
             kinds = _prompt_kinds_of(tool, {**asked, **{name: one.link for name, one in inputs.awaited.items()}})
