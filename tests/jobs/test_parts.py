@@ -168,7 +168,7 @@ async def test_a_part_in_which_the_mask_selects_nothing_is_not_sent(
             assert np.abs(frame.astype(int) - known).mean() < 6
 
 
-async def test_the_sum_is_told_before_and_each_part_is_shown(studio: Studio, provider: Editor, home: Path) -> None:
+async def test_the_sum_and_each_part_are_shown_before(studio: Studio, provider: Editor, home: Path) -> None:
     clip, mask = long_clip(home), mask_of(home)
     plan = await studio.plan("edit_video_with_mask", asked(clip, mask, dry_run=True), "local")
     result = await studio.carry_out(plan, 10)

@@ -4,11 +4,11 @@ import logging
 
 from rotoscope.errors import OutputLost, RotoscopeError
 from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.joined_parts import describe_joined_output, join_again
 from rotoscope.jobs.outputs import read_job_output
 from rotoscope.jobs.stages.fetch import fetch_again
 from rotoscope.jobs.stages.finish import find_missing_outputs, finish_in_worker
 from rotoscope.jobs.stages.finish_masks import FinishResult
-from rotoscope.jobs.stages.gather_parts import describe_joined_output, join_again
 from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import Job
 

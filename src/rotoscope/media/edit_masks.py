@@ -80,7 +80,7 @@ async def fit_mask(
         if path is None:
             raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
         if mask.frames is not None:
-            how = _FilmWish(frames, inverted, may_be_full)
+            how = _FilmOptions(frames, inverted, may_be_full)
             return await _fit_mask_film(vault, decoders, path, stem, mask, video, how)
         fitting = await decoders.run(_fit_picture_in_worker, path, wanted, stored, stem, inverted, limits=MASKS)
         await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
@@ -163,7 +163,7 @@ def _stretch_mask(mask: "Mask", width: int, height: int) -> "Mask":
 
 
 @dataclass(frozen=True, slots=True)
-class _FilmWish:
+class _FilmOptions:
     """How many frames of a mask video are read, whether it is turned round, and whether it may select everything."""
 
     frames: int
@@ -187,7 +187,7 @@ async def _fit_mask_film(
     stem: "Path",
     mask: "AdmittedMedia",
     video: "AdmittedMedia | None",
-    how: "_FilmWish",
+    how: "_FilmOptions",
 ) -> tuple["AdmittedMedia", list[str]]:
     """As `fit_mask`, for a mask video in the file `path`; scratch files begin with `stem`."""
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
@@ -232,7 +232,7 @@ def _check_mask_shape(own: Size, wanted: Size, stored: Size | None) -> None:
 def _fit_film_in_worker(
     path: "Path",
     stem: "Path",
-    how: "_FilmWish",
+    how: "_FilmOptions",
     own: Size,
     wanted: Size,
 ) -> _FilmFit:

@@ -52,7 +52,7 @@ async def finish(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
 def _describe_output(context: JobContext, job: Job) -> ModelOutput:
     if not job.plan.parts:
         return read_job_output(context, job)
-    from rotoscope.jobs.stages.gather_parts import describe_joined_output
+    from rotoscope.jobs.joined_parts import describe_joined_output
 
     return describe_joined_output(job)
 

@@ -4,30 +4,24 @@ It costs nothing and may be repeated. What comes from another job is checked lik
 stranger's model has made.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
-from rotoscope.errors import InvalidInput, RotoscopeError
+from rotoscope.jobs.awaited_files import find_awaited_files, missing_output_error, raise_failure
 from rotoscope.jobs.concurrency import cancel_on
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard
-from rotoscope.media.decoders import EDIT_FILM
-from rotoscope.media.vault import artifact_hash, enter_in_thread, scratch_path
-from rotoscope.media.worker_files import store_worker_files
-from rotoscope.models.awaited import AwaitedOutput, fill_awaited_media, find_awaited_outputs
+from rotoscope.media.vault import artifact_hash, enter_in_thread
+from rotoscope.models.awaited import fill_awaited_media
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.plan import fill_arguments, kind_of_input, replace_media
 from rotoscope.store.job_data import Charge, JobPlan
-from rotoscope.store.output_names import require_output
-from rotoscope.store.records import AwaitedJob, Job, Patch
+from rotoscope.store.records import Job, Patch
 
 if TYPE_CHECKING:
     from rotoscope.media.intake import AdmittedMedia
 
-__all__ = ["find_awaited_files", "gather", "raise_failure"]
+__all__ = ["gather"]
 
 
 async def gather(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
@@ -46,9 +40,9 @@ async def _gather_outputs(context: JobContext, job: Job) -> Patch:
         message = "Cancelled with the job whose result it was to use; nothing was sent for it."
         return Patch(state="cancelled", message=message, charge=Charge(is_charged=False))
     if job.plan.parts:
-        from rotoscope.jobs.stages.gather_parts import gather_parts
+        from rotoscope.jobs.joined_parts import join_results
 
-        return await gather_parts(context, job, awaited)
+        return await join_results(context, job, awaited)
     raise_failure(awaited)
     files = await find_awaited_files(context, job, awaited)
     filled = await _fill_plan(context, job, files)
@@ -59,80 +53,6 @@ async def _gather_outputs(context: JobContext, job: Job) -> Patch:
         warnings=(*job.warnings, *filled.notes),
         message="What it waited for is there.",
     )
-
-
-def raise_failure(awaited: Sequence[AwaitedJob]) -> None:
-    """Raise the error of the first of these jobs that has failed, if one has.
-
-    Raises:
-        RotoscopeError: it has; nothing was sent for the job that waits for it.
-    """
-    failed = next((one.job for one in awaited if one.job.state != "succeeded"), None)
-    if failed is None:
-        return
-    code, why, hint = "internal", failed.message, "Call the tool again."
-    if failed.error is not None:
-        code, why, hint = failed.error.code, failed.error.message, failed.error.hint
-    raise RotoscopeError(
-        f"{failed.tool} ({failed.id}), whose result was to be used, has failed: {why}",
-        hint=f"Nothing was sent or paid for the step after it. {hint}",
-        code=code,
-    )
-
-
-async def find_awaited_files(context: JobContext, job: Job, awaited: Sequence[AwaitedJob]) -> dict[str, str]:
-    """The `artifact://` link of each output of awaited jobs that the media of a plan name, by the plan's own link.
-
-    Raises:
-        InvalidInput: one of them is not there, or selects nothing.
-    """
-    by_number = {one.n: one.job for one in awaited}
-    wanted = find_awaited_outputs(link for links in job.plan.media.values() for link in links)
-    return {one.link: await _find_file(context, by_number.get(one.n), one) for one in wanted}
-
-
-async def _find_file(context: JobContext, job: Job | None, wanted: AwaitedOutput) -> str:
-    """The `artifact://` link of an output of an awaited job, or of a piece of it that is made now."""
-    if job is None:
-        raise _missing_output("The job whose result was to be used was removed.")
-    found = require_output(job, await context.ledger.outputs(job.id, job.principal), wanted.output)
-    if wanted.piece is None and wanted.frame is None:
-        return f"artifact://{found.artifact.sha256}"
-    return await _cut_piece(context, found.artifact.sha256, wanted)
-
-
-async def _cut_piece(context: JobContext, sha256: str, wanted: AwaitedOutput) -> str:
-    """The link of a piece of a mask film, or of one of its frames as a picture.
-
-    Raises:
-        InvalidInput: `nothing_to_edit`, where it selects nothing.
-    """
-    from rotoscope.media.edits.cutting import cut_mask_film, pick_mask_picture
-    from rotoscope.media.edits.films import GivenMask
-
-    async with AsyncExitStack() as files:
-        film = await files.enter_async_context(enter_in_thread(context.vault.open(sha256)))
-        stem = await files.enter_async_context(enter_in_thread(scratch_path(context.vault)))
-        if film is None:
-            raise _missing_output("A file of the job whose result was to be used is no longer in the results folder.")
-        mask = GivenMask(film, is_film=True)
-        if wanted.piece is not None:
-            (cut,) = await context.decoders.run(cut_mask_film, mask, film, stem, [wanted.piece], limits=EDIT_FILM)
-        else:
-            target = stem.with_name(f"{stem.name}-picture")
-            cut = await context.decoders.run(pick_mask_picture, mask, film, target, wanted.frame or 0, limits=EDIT_FILM)
-        if cut.file is None:
-            raise InvalidInput(
-                "The object is not in this part of the clip; nothing was sent or paid for it.",
-                hint="Nothing is to be done: where it is not seen, the clip stays as it is.",
-                code="nothing_to_edit",
-            )
-        await anyio.to_thread.run_sync(store_worker_files, context.vault, [cut.file])
-        return f"artifact://{cut.file.sha256}"
-
-
-def _missing_output(message: str) -> InvalidInput:
-    return InvalidInput(message, hint="Nothing was sent or paid for it; call the tool again.", code="unknown_resource")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +116,7 @@ async def _admit_files(
             return AdmittedMedia(link)
         async with enter_in_thread(context.vault.open(artifact_hash(link))) as path:
             if path is None:
-                raise _missing_output("A file of this job is no longer in the results folder.")
+                raise missing_output_error("A file of this job is no longer in the results folder.")
             return await preparer.prepare(kinds[argument], path)
 
     return {argument: [await admit(argument, link) for link in links] for argument, links in given.items()}

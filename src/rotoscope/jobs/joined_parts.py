@@ -1,4 +1,4 @@
-"""The first stage of a job whose clip was cut into parts: their results have come, and are joined into one.
+"""The results of the parts that a clip was cut into, joined into one: the first stage of the job of the whole clip.
 
 The joined film, or document of masks, takes the place of what a model gives, and the last stage makes the result of it
 as of any other. Joining is made of stored files alone and always in the same way, so it may be repeated.
@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from rotoscope.errors import OutputLost
+from rotoscope.jobs.awaited_files import find_awaited_files, raise_failure
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.given_files import open_given_file
-from rotoscope.jobs.stages.gather import find_awaited_files, raise_failure
 from rotoscope.media.decoders import EDIT_FILM
 from rotoscope.media.edits.joining import EditedPart, join_parts
 from rotoscope.media.vault import artifact_hash, enter_in_thread, scratch_path
@@ -26,14 +26,14 @@ from rotoscope.store.job_data import Charge, JobPart, JobPlan
 from rotoscope.store.output_names import require_output
 from rotoscope.store.records import Artifact, AwaitedJob, Job, Output, Patch
 
-__all__ = ["describe_joined_output", "gather_parts", "join_again"]
+__all__ = ["describe_joined_output", "join_again", "join_results"]
 
 _PART_OUTPUTS = {"edit_video_with_mask": "video", "segment_video": "coco"}
 _EMPTY = frozenset({"nothing_to_edit", "nothing_found"})
 """The errors of a part in which the object is not seen."""
 
 
-async def gather_parts(context: JobContext, job: Job, awaited: Sequence[AwaitedJob]) -> Patch:
+async def join_results(context: JobContext, job: Job, awaited: Sequence[AwaitedJob]) -> Patch:
     """Join the parts.
 
     Args:
