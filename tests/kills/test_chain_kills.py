@@ -17,7 +17,7 @@ from soak import IS_SOAK
 pytestmark = pytest.mark.anyio
 POINTS = 100
 # `make test` takes a part of the points, `make soak` all of them.
-POINTS_ON = {"sqlite": POINTS if IS_SOAK else 12, "postgresql": POINTS if IS_SOAK else 5}
+POINTS_ON = {"sqlite": POINTS if IS_SOAK else 8, "postgresql": POINTS if IS_SOAK else 4}
 SEED = int(os.environ.get("ROTOSCOPE_SOAK_SEED", "13"))
 AT_ONCE = 8  # chains: many processes that start together take longer than a provider's reply may
 

@@ -4,7 +4,6 @@ A frame has the number that its time has among the times of all shown frames. So
 missing and moves no other one. Each film is read once from its start, and one frame of it is held at a time.
 """
 
-import gc
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.edits.limits import MAX_FRAMES
-from rotoscope.media.video.frames import is_hidden_frame, is_hidden_packet, square_pixel_size, turn_of
+from rotoscope.media.video.frames import is_hidden_frame, is_hidden_packet, is_sideways, square_pixel_size, turn_of
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_packet_count
 from rotoscope.media.video.opening import OpenClip, open_clip
 from rotoscope.media.video.probing import VideoFacts, count_video, video_stream_of
@@ -44,7 +43,6 @@ __all__ = [
 EDIT_LIMITS = replace(DEFAULT_VIDEO_LIMITS, effort_seconds=30.0)
 """What films of an edit may be: as everywhere, with more work, because what was paid for is measured."""
 _SELECTED = 128  # of 255
-_FRAMES_TO_FREE = 8
 _SAME_RATE_SHARE = 0.01  # frame rates that differ by at most this part count as equal: they are rounded in headers
 
 
@@ -108,10 +106,7 @@ class ShownFrame:
 
     def stored_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height of a size before it is turned."""
-        from PIL.Image import Transpose
-
-        on_its_side = (Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE)
-        return (size[1], size[0]) if self.turn in on_its_side else size
+        return (size[1], size[0]) if is_sideways(self.turn) else size
 
     def turn_upright(self, stored: "Pixels") -> "Pixels":
         """Pixels of the frame, or one plane of them, turned upright."""
@@ -245,8 +240,6 @@ class MaskReader:
         grey = None
         while self._at < wanted and (following := next(self._greys, None)) is not None:
             grey, self._at = following, self._at + 1
-            if self._at % _FRAMES_TO_FREE == 0:
-                gc.collect(1)  # see `turn_of`: mask films may have large frames
         if grey is not None:
             self._held = _fit((grey >= _SELECTED) != self._mask.is_inverted, self._size)
         return self._held

@@ -31,10 +31,12 @@ __all__ = [
     "frames_at",
     "is_hidden_frame",
     "is_hidden_packet",
+    "is_sideways",
     "pixel_aspect",
     "rotate_upright",
     "square_pixel_size",
     "turn_of",
+    "turned_picture",
     "upright_picture",
 ]
 
@@ -144,25 +146,43 @@ def upright_picture(frame: "VideoFrame", aspect: Fraction, height: int | None = 
         aspect: width over height of its pixels.
         height: of the picture in pixels, which is then at most four times as wide; None for its full size.
     """
+    return turned_picture(frame, aspect, turn_of(frame), height)
+
+
+def turned_picture(
+    frame: "VideoFrame", aspect: Fraction, turn: "Transpose | None", height: int | None = None
+) -> "Image.Image":
+    """As `upright_picture`, for one of many frames of a film: how the film is turned was asked of its first frame.
+
+    So no frame is tied into a cycle, see `turn_of`.
+    """
     from PIL import Image
 
-    width, tall = display_size(frame, aspect)
+    width, tall = square_pixel_size(frame.width, frame.height, aspect)
+    width, tall = (tall, width) if is_sideways(turn) else (width, tall)
     scale = min(height / tall, _MAX_SCALED_ASPECT * height / width) if height else 1.0
     across, down = square_pixel_size(frame.width, frame.height, aspect)
     size = max(round(across * scale), 1), max(round(down * scale), 1)
-    return rotate_upright(Image.fromarray(frame.reformat(*size, "rgb24", threads=1).to_ndarray()), frame)
+    return rotate_upright(Image.fromarray(frame.reformat(*size, "rgb24", threads=1).to_ndarray()), turn)
 
 
-def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
-    """A picture of a frame, turned upright by the frame's display matrix."""
-    turn = turn_of(frame)
+def is_sideways(turn: "Transpose | None") -> bool:
+    """Whether a turn swaps width and height."""
+    from PIL.Image import Transpose
+
+    return turn in (Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE)
+
+
+def rotate_upright(picture: "Image.Image", turn: "Transpose | None") -> "Image.Image":
+    """A picture of a frame, turned upright as `turn_of` says."""
     return picture if turn is None else picture.transpose(turn)
 
 
 def turn_of(frame: "VideoFrame") -> "Transpose | None":
     """How a picture of a frame is turned upright; None where it is.
 
-    To look at it ties the frame into a cycle: its memory is free only when the collector of garbage has run.
+    To look at it ties the frame into a cycle: its memory is free only when the collector of garbage has run. So of a
+    film only the first frame is looked at.
     """
     from PIL.Image import Transpose
 

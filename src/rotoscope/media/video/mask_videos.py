@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.video.frames import is_hidden_frame, rotate_upright, square_pixel_size
+from rotoscope.media.video.frames import is_hidden_frame, rotate_upright, square_pixel_size, turn_of
 from rotoscope.media.video.limits import (
     DEFAULT_VIDEO_LIMITS,
     VideoLimits,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
+    from PIL.Image import Transpose
 
     from rotoscope.media.image.masks import Mask
 
@@ -121,7 +122,7 @@ def read_mask_film(path: Path, most: int) -> MaskFilm:
     light, alpha = _Histograms(), _Histograms()
     coloured = apart = False
     uneven = 0.0
-    for _, pixels in _read_pixels(path, most):
+    for _, pixels, _ in _read_pixels(path, most):
         values = _max_channel(pixels)
         light.add(values)
         uneven = max(uneven, _off_colour_share(pixels, values)) if len(light.frames) <= _CHECKED_FRAMES else uneven
@@ -203,11 +204,11 @@ def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, i
     rate = Fraction(facts.frame_rate).limit_denominator(1001)
     with remove_on_failure(target), open_output(target, "mp4") as into:
         track = add_mask_track(into, even, rate)
-        for frame, pixels in _read_pixels(path, facts.frames):
+        for frame, pixels, turn in _read_pixels(path, facts.frames):
             values = _max_channel(pixels) if film.source == "light" else pixels[:, :, 3]
             white = (values >= film.threshold) != inverted
             picture = Image.fromarray(white.astype(np.uint8) * _WHITE)
-            shown = rotate_upright(picture, frame).resize(even, Image.Resampling.NEAREST)
+            shown = rotate_upright(picture, turn).resize(even, Image.Resampling.NEAREST)
             into.mux(track.encode(_make_grey_frame(np.asarray(shown), frame)))
         into.mux(track.encode(None))
 
@@ -231,10 +232,10 @@ def read_grey_frames(path: Path, most: int) -> "Iterator[Pixels]":
 
     film = read_mask_film(path, most)
     scale = _HALF / film.threshold
-    for frame, pixels in _read_pixels(path, most):
+    for _, pixels, turn in _read_pixels(path, most):
         values = _max_channel(pixels) if film.source == "light" else pixels[:, :, 3]
         bright = np.minimum(values * scale, _WHITE).astype(np.uint8)
-        yield np.asarray(rotate_upright(Image.fromarray(bright), frame))
+        yield np.asarray(rotate_upright(Image.fromarray(bright), turn))
 
 
 def read_film_masks(path: Path, film: MaskFilm, most: int) -> "Iterator[tuple[float, Mask]]":
@@ -251,10 +252,10 @@ def read_film_masks(path: Path, film: MaskFilm, most: int) -> "Iterator[tuple[fl
     import numpy as np
     from PIL import Image
 
-    for frame, pixels in _read_pixels(path, most, side=DEFAULT_VIDEO_LIMITS.side, limits=_RESULT_LIMITS):
+    for frame, pixels, turn in _read_pixels(path, most, side=DEFAULT_VIDEO_LIMITS.side, limits=_RESULT_LIMITS):
         values = _max_channel(pixels) if film.source == "light" else pixels[:, :, 3]
         white = Image.fromarray((values >= film.threshold).astype(np.uint8))
-        yield frame.time or 0.0, np.asarray(rotate_upright(white, frame)).astype(np.bool_)
+        yield frame.time or 0.0, np.asarray(rotate_upright(white, turn)).astype(np.bool_)
 
 
 @dataclass(slots=True)
@@ -322,8 +323,8 @@ def _is_coloured(pixels: "Pixels", brightest: "Pixels") -> bool:
 
 def _read_pixels(
     path: Path, most: int, *, side: int = _MAX_SIDE, limits: VideoLimits | None = None
-) -> "Iterator[tuple[VideoFrame, Pixels]]":
-    """The first shown frames with their pixels, RGB or RGBA, with square pixels, not turned yet."""
+) -> "Iterator[tuple[VideoFrame, Pixels, Transpose | None]]":
+    """The first shown frames with their pixels, RGB or RGBA, with square pixels, and how these are turned upright."""
     with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
         pictures = video_stream_of(clip)
         context = pictures.codec_context
@@ -334,12 +335,14 @@ def _read_pixels(
             limits or DEFAULT_VIDEO_LIMITS,
         )
         request_cpu_seconds(_CPU_MARGIN * work)
-        for frame in islice(_decode_mask_frames(clip), most):
+        turn = None
+        for number, frame in enumerate(islice(_decode_mask_frames(clip), most)):
+            turn = turn_of(frame) if number == 0 else turn
             width, height = square_pixel_size(frame.width, frame.height, clip.aspect)
             scale = min(side / max(width, height), 1.0)
             form = "rgba" if _has_alpha(frame) else "rgb24"
             size = max(round(width * scale), 1), max(round(height * scale), 1)
-            yield frame, cast("Pixels", frame.reformat(*size, form, threads=1).to_ndarray())
+            yield frame, cast("Pixels", frame.reformat(*size, form, threads=1).to_ndarray()), turn
 
 
 def _decode_mask_frames(clip: OpenClip) -> "Iterator[VideoFrame]":

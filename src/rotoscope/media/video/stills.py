@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.video.frames import frames_at, is_hidden_frame, upright_picture
+from rotoscope.media.video.frames import frames_at, is_hidden_frame, turn_of, turned_picture, upright_picture
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, check_decode_effort
 from rotoscope.media.video.opening import codec_of, open_clip
 from rotoscope.media.video.probing import TrackTotals, VideoFacts, count_video, video_stream_of
@@ -52,8 +52,10 @@ def read_upright_frames(path: Path, most: int) -> "Iterator[Image.Image]":
             for frame in pictures.decode(packet)
             if not is_hidden_frame(frame)
         )
-        for frame in islice(shown, most):
-            yield upright_picture(frame, clip.aspect)
+        turn = None
+        for number, frame in enumerate(islice(shown, most)):
+            turn = turn_of(frame) if number == 0 else turn
+            yield turned_picture(frame, clip.aspect, turn)
 
 
 def poster(path: Path) -> "Image.Image":

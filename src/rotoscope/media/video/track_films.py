@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rotoscope.media.video.frames import is_hidden_frame, turn_of, upright_picture
+from rotoscope.media.video.frames import is_hidden_frame, turn_of, turned_picture
 from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, VideoLimits
 from rotoscope.media.video.opening import import_av, open_clip
 from rotoscope.media.video.probing import video_stream_of
@@ -87,11 +87,11 @@ def read_clip_frames(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> 
     with open_clip(path, "video", limits) as clip:
         pictures = video_stream_of(clip)
         unit = pictures.time_base or Fraction(1, 90_000)
-        for packet in clip.container.demux(pictures):
-            for frame in pictures.decode(packet):
-                if is_hidden_frame(frame):
-                    continue
-                yield ClipFrame(upright_picture(frame, clip.aspect), FrameClock(max(frame.pts or 0, 0), unit))
+        frames = (frame for packet in clip.container.demux(pictures) for frame in pictures.decode(packet))
+        turn = None
+        for number, frame in enumerate(frame for frame in frames if not is_hidden_frame(frame)):
+            turn = turn_of(frame) if number == 0 else turn
+            yield ClipFrame(turned_picture(frame, clip.aspect, turn), FrameClock(max(frame.pts or 0, 0), unit))
 
 
 def read_clip_turn(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> "Transpose | None":
