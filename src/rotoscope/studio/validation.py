@@ -138,7 +138,8 @@ async def admit_media(
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=limit)
             for one in listed
         ]
-        check_films(field, media[field.argument])
+        if field.film is not None:
+            check_films(field.argument, field.film, media[field.argument])
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))

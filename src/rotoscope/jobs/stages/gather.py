@@ -103,8 +103,9 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
     if manifest.edits_by_words:
         manifest = manifest.with_judging_mask()
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
-    for field in manifest.inputs.values():
-        check_films(field, admitted.get(field.argument or "", ()))
+    for argument, limits in ((field.argument, field.film) for field in manifest.inputs.values()):
+        if argument in admitted and limits is not None:
+            check_films(argument, limits, admitted[argument])
     notes = await fit_masks(context.vault, context.decoders, manifest, admitted)
     came = {argument: found for argument, found in admitted.items() if not files.keys().isdisjoint(planned[argument])}
     chosen, more = choose_by_clip(manifest, job.args, came)
