@@ -394,7 +394,7 @@ prompt = "x"
 
 
 async def test_a_model_without_a_mask_is_chosen_with_a_warning_where_no_other_can_be_used(
-    settings: Settings, provider: ScriptedProvider, clip: str, opened: StudioOpener
+    environment: dict[str, str], provider: ScriptedProvider, clip: str, opened: StudioOpener
 ) -> None:
     """A user's file has taken the place of each model that takes a mask, at a provider without a key."""
     mask = '[inputs.matte]\nkind = "video"\nargument = "mask"\ncovers = "clip"\n'
@@ -404,11 +404,13 @@ async def test_a_model_without_a_mask_is_chosen_with_a_warning_where_no_other_ca
         "fal-ai/void-video-inpainting": ("segmind", "v2", mask),
         "me/words": ("replicate", "official", ""),
     }
+    models_folder = read_settings(environment).home / "models"
     for number, (name, (where, form, more)) in enumerate(models.items()):
         text = BY_WORDS.format(id=name, rank=number + 1, provider=where, form=form, more=more)
-        (settings.home / "models" / f"m{number}.toml").write_text(text, encoding="utf-8")
+        (models_folder / f"m{number}.toml").write_text(text, encoding="utf-8")
     asked = {"video": clip, "prompt": "a cat", "target": "the ball", "dry_run": True}
-    async with opened(settings, provider) as studio:
+    with_key = read_settings({**environment, "REPLICATE_API_TOKEN": "r8_test", "ROTOSCOPE_SANDBOX": "never"})
+    async with opened(with_key, provider) as studio:
         result = await studio.perform("edit_video_with_mask", parse_arguments(EditVideoWithMask, asked), "local", 60)
     assert isinstance(result, VideoResult)
     assert result.model == "me/words"
