@@ -27,7 +27,7 @@ SLOW := kills replicas deployment faults conformance clients cli bench sandbox w
 	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
 	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
 	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py webhook_route.py \
-	result_snapshots.py models_of_today.py segment_video.py task_questions.py)
+	result_snapshots.py models_of_today.py edits_by_words.py segment_video.py task_questions.py)
 QUICK := -m "not slow and not postgresql" $(SLOW:%=--ignore=tests/%) tests
 
 .PHONY: demo weights test quick coverage each-python conformance check soak format docs site replies manifests mcpb viewer bench clean

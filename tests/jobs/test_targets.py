@@ -412,3 +412,58 @@ async def test_a_target_that_cannot_be_is_refused_before_anything_is_begun(
         await ask()
     assert (await studio.list("local", None, 10)).jobs == []
     assert provider.posts == 0
+
+
+BY_WORDS = """
+id = "{id}"
+title = "By words"
+tool = "edit_video_with_mask"
+source = "me"
+rank = {rank}
+[[routes]]
+provider = "{provider}"
+form = "{form}"
+endpoint = "me/words"
+[inputs.clip]
+kind = "video"
+required = true
+argument = "video"
+[inputs.prompt]
+kind = "string"
+required = true
+argument = "prompt"
+{more}
+[outputs]
+video = "$"
+[timing]
+typical_seconds = 5
+deadline_seconds = 60
+[example]
+clip = "https://example.com/a.mp4"
+prompt = "x"
+"""
+
+
+async def test_a_model_without_a_mask_is_chosen_with_a_warning_where_no_other_can_be_used(
+    environment: dict[str, str], provider: ScriptedProvider, clip: str, opened: StudioOpener
+) -> None:
+    """A user's file has taken the place of each model that takes a mask, at a provider without a key."""
+    mask = '[inputs.matte]\nkind = "video"\nargument = "mask"\ncovers = "clip"\n'
+    models = {
+        "prunaai/vace-14b": ("segmind", "v2", mask),
+        "fal-ai/wan-22-vace-fun-a14b/inpainting": ("segmind", "v2", mask),
+        "fal-ai/void-video-inpainting": ("segmind", "v2", mask),
+        "me/words": ("replicate", "official", ""),
+    }
+    models_folder = read_settings(environment).home / "models"
+    for number, (name, (where, form, more)) in enumerate(models.items()):
+        text = BY_WORDS.format(id=name, rank=number + 1, provider=where, form=form, more=more)
+        (models_folder / f"m{number}.toml").write_text(text, encoding="utf-8")
+    asked = {"video": clip, "prompt": "a cat", "target": "the ball", "dry_run": True}
+    with_key = read_settings({**environment, "REPLICATE_API_TOKEN": "r8_test", "ROTOSCOPE_SANDBOX": "never"})
+    async with opened(with_key, provider) as studio:
+        result = await studio.perform("edit_video_with_mask", parse_arguments(EditVideoWithMask, asked), "local", 60)
+    assert isinstance(result, VideoResult)
+    assert result.model == "me/words"
+    assert any("No model that takes a mask can be used" in one for one in result.warnings)
+    assert any("What the target finds is not sent" in one for one in result.warnings)

@@ -325,3 +325,14 @@ async def test_the_sound_of_the_clip_stays(client: Client, home: Path) -> None:
     loud = film(home / "loud.mp4", frames=33, rate=16, tone=True)
     found = await call(client, video=str(loud), model=WAN)
     assert found["changes"]["sound"] == "kept"
+
+
+async def test_only_models_that_edit_by_words_are_named_beside_one_where_no_mask_is_given(
+    client: Client, clip: str, mask: str
+) -> None:
+    alone = await call(client, video=clip, model=WAN, dry_run=True)
+    assert KLING in alone["message"]
+    assert "inpainting" not in alone["message"]
+    masked = await call(client, video=clip, mask=mask, model=WAN, dry_run=True)
+    assert "fal-ai/wan-22-vace-fun-a14b/inpainting" in masked["message"]
+    assert "edit-video" not in (await call(client, video=clip, mask=mask, dry_run=True))["message"]

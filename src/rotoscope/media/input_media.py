@@ -10,8 +10,8 @@ from rotoscope.media.intake import AdmittedMedia
 from rotoscope.media.vault import Vault
 from rotoscope.models.awaited import OutputKind, is_awaited, read_awaited_output
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
-from rotoscope.models.film_limits import find_film_problem
-from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.film_limits import FilmLimits, find_film_problem
+from rotoscope.models.manifest import Manifest
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["MaskFitting", "check_films", "choose_by_clip", "find_kind", "fit_masks", "max_edited_frames"]
@@ -19,18 +19,23 @@ __all__ = ["MaskFitting", "check_films", "choose_by_clip", "find_kind", "fit_mas
 _DEFAULT_MAX_FRAMES = 400
 
 
-def check_films(field: Input, films: Sequence[AdmittedMedia]) -> None:
-    """Refuse a film that an input does not take: a provider may charge for finding that out.
+def check_films(argument: str, limits: FilmLimits, films: Sequence[AdmittedMedia]) -> None:
+    """Refuse a film that a model does not take: a provider may charge for finding that out.
+
+    Args:
+        argument: the tool's argument, for the error.
+        limits: what the model takes.
+        films: as they were admitted; what was not read is not checked.
 
     Raises:
-        InvalidInput: it is too short, too small or large, or has too few or many frames a second.
+        InvalidInput: one is too short, too small or large, or has too few or many frames a second.
     """
     for film in films:
-        if field.film is None or not film.width or not film.height or film.frames is None:
+        if not film.width or not film.height or film.frames is None:
             continue
-        problem = find_film_problem(field.film, (film.width, film.height), film.duration_seconds, film.frame_rate)
+        problem = find_film_problem(limits, (film.width, film.height), film.duration_seconds, film.frame_rate)
         if problem is not None:
-            raise InvalidInput(f"{field.argument!r} {problem[0]}.", hint=problem[1])
+            raise InvalidInput(f"{argument!r} {problem[0]}.", hint=problem[1])
 
 
 def choose_by_clip(

@@ -38,6 +38,8 @@ def list_alternatives(
     price_text: PriceText,
     kinds: frozenset[PromptKind] | None = None,
     media: Collection[str] = (),
+    *,
+    needs_words: bool = False,
 ) -> tuple[Alternative, ...]:
     """The other models of a model's tool, those that can be used now first, then by rank; at most `MAX_ALTERNATIVES`.
 
@@ -49,12 +51,14 @@ def list_alternatives(
         kinds: the kinds of prompt that were given, which the others must take together; None: nothing was asked yet, so
             one kind that both take is enough.
         media: the tool's arguments for media that were given, which the others must take too.
+        needs_words: whether nothing but the prompt says what an edit is to change.
     """
 
     def can_stand_in(other: Manifest) -> bool:
         takes = {field.argument for route in other.routes for field in other.at(route).inputs.values()}
         is_other = other.tool == manifest.tool and other.id != manifest.id
-        return is_other and _takes_prompts(other, manifest, kinds) and set(media) <= takes
+        is_known = other.edits_by_words or not needs_words
+        return is_other and is_known and _takes_prompts(other, manifest, kinds) and set(media) <= takes
 
     found = [(one, *_best_route(one, is_usable)) for one in catalog.models.values() if can_stand_in(one)]
     found.sort(key=lambda one: (not one[2], one[0].rank, one[0].id))

@@ -133,7 +133,17 @@ def _alternatives_text(new: NewJob, catalog: Catalog, is_usable: Callable[[str],
     kinds = prompt_kinds(new.args) if new.tool in PROMPTED_TOOLS else frozenset()
     media = {field.argument for field in manifest.inputs.values() if field.is_media and field.argument}
     given = {name for name in media if new.args.get(name)}
-    return describe_alternatives(list_alternatives(catalog, manifest, is_usable, describe_route_price, kinds, given))
+    placed = new.args.get("mask") is not None or new.args.get("target") is not None
+    found = list_alternatives(
+        catalog,
+        manifest,
+        is_usable,
+        describe_route_price,
+        kinds,
+        given,
+        needs_words=manifest.edits_by_words and not placed,
+    )
+    return describe_alternatives(found)
 
 
 def _video_fields(new: NewJob, steps: Sequence[JobStep]) -> dict[str, Any]:

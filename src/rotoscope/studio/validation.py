@@ -19,11 +19,12 @@ from rotoscope.media.intake import AdmittedMedia, Intake
 from rotoscope.media.video.limits import check_track_pixels
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
-from rotoscope.models.clip_parts import PartLimit, find_part_limit
+from rotoscope.models.clip_parts import PartLimit
 from rotoscope.models.estimate import MediaLength
 from rotoscope.models.manifest import JUDGING_MASK, Input, Manifest
 from rotoscope.models.plan import kind_of_input
 from rotoscope.providers.http.messages import Json
+from rotoscope.studio.part_limits import find_clip_limit, read_unread_masks
 
 __all__ = ["Admission", "JobForm", "admit_media", "check_inside_picture", "explain_unsent_mask"]
 
@@ -151,13 +152,14 @@ async def admit_media(
             for one in listed
         ]
         if field.film is not None:
-            check_films(field, media[field.argument])
+            check_films(field.argument, field.film, media[field.argument])
         many[field.argument] = field.many
     job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, max((one.n for one in awaited.values()), default=-1) + 1)
-    limit = None if is_part else _find_part_limit(manifest, asked, media)
+    can_be_cut = not is_part and manifest.tool in ("edit_video_with_mask", "segment_video")
+    limit = find_clip_limit(manifest, asked, media) if can_be_cut else None
     if limit is not None:
-        await _read_unread_masks(intake, manifest, media, principal)
+        await read_unread_masks(intake, manifest, media, principal)
     if asked.get("keep_outside"):
         _check_laying_back(manifest, media, is_whole=limit is not None)
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
@@ -171,39 +173,6 @@ async def admit_media(
     links = {name: _as_argument([one.value for one in found], many[name]) for name, found in media.items()}
     mask = next((one.value for one in media.get("mask", ())), None) if judging is not None else None
     return Admission({**chosen, **links}, media, notes, waits_for, job_form, mask, limit)
-
-
-def _find_part_limit(
-    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[AdmittedMedia]]
-) -> PartLimit | None:
-    """How many frames the model takes at once, where the clip has more of them and can be cut into parts.
-
-    It cannot where a picture is the mask, which is that of the first frame alone, and it is not where the user says
-    how many frames are to be edited.
-    """
-    if manifest.tool not in ("edit_video_with_mask", "segment_video"):
-        return None
-    clip = next(iter(media.get("video", ())), None)
-    if clip is None or not clip.frames:
-        return None
-    if any(field.fits == "frames" and asked.get(field.argument or "") for field in manifest.inputs.values()):
-        return None
-    masks = media.get("mask", ()) if manifest.tool == "edit_video_with_mask" else ()
-    if any(one.content_type is not None and one.frames is None for one in masks):
-        return None
-    limit = find_part_limit(manifest, clip.frame_rate)
-    return limit if limit is not None and clip.frames > limit.most else None
-
-
-async def _read_unread_masks(
-    intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]], principal: str
-) -> None:
-    """Read masks that are at an address: they are cut as the clip is."""
-    for field in manifest.inputs.values():
-        for n, one in enumerate(media.get(field.argument or "", ()) if field.covers else ()):
-            if _is_unread(one):
-                read = await intake.admit("mask", one.value, field.argument or "", principal, pass_urls=False)
-                media[field.argument or ""][n] = read
 
 
 def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> tuple[str, ...]:

@@ -78,8 +78,9 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
     if manifest.edits_by_words:
         manifest = manifest.with_judging_mask()
     admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
-    for field in manifest.inputs.values():
-        check_films(field, admitted.get(field.argument or "", ()))
+    for argument, limits in ((field.argument, field.film) for field in manifest.inputs.values()):
+        if argument in admitted and limits is not None:
+            check_films(argument, limits, admitted[argument])
     # Only a part of a clip takes a piece of a film: its mask may select everything.
     is_part = any("@" in link for link in files)
     how = MaskFitting(is_part=is_part)
