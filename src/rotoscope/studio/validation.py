@@ -140,13 +140,8 @@ async def admit_media(
         listed = given if isinstance(given, list) else [given]
         _check_item_count(field, listed)
         kind = kind_of_input(field)
-        # A mask that is sent the other way round must be read, wherever it is.
-        # A clip in which an object is followed is read here: its frames are counted, and its size is the mask's.
-        followed = manifest.tool == "segment_video" and field.argument == "video"
-        # So must films that are laid together.
-        passed = pass_urls and field.polarity == "white" and not followed and not asked.get("keep_outside")
-        # A mask that no provider gets is read here alone, and no provider's limit is of it.
-        passed, carrier = passed and field is not judging, None if field is judging else upload_limit
+        passed = pass_urls and not _must_be_read(manifest, field, asked)
+        carrier = None if field is judging else upload_limit  # no provider's limit is of a mask that none gets
         media[field.argument] = [
             await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=carrier)
             for one in listed
@@ -173,6 +168,17 @@ async def admit_media(
     links = {name: _as_argument([one.value for one in found], many[name]) for name, found in media.items()}
     mask = next((one.value for one in media.get("mask", ())), None) if judging is not None else None
     return Admission({**chosen, **links}, media, notes, waits_for, job_form, mask, limit)
+
+
+def _must_be_read(manifest: Manifest, field: Input, asked: Mapping[str, Json]) -> bool:
+    """Whether a medium is read here, wherever it is.
+
+    So is a mask that is sent the other way round, or not at all; a clip in which an object is followed, because its
+    frames are counted and its size is the mask's; and films that are laid together.
+    """
+    is_followed = manifest.tool == "segment_video" and field.argument == "video"
+    is_unsent = field is manifest.inputs.get(JUDGING_MASK)
+    return field.polarity != "white" or is_followed or is_unsent or bool(asked.get("keep_outside"))
 
 
 def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> tuple[str, ...]:
