@@ -183,7 +183,8 @@ async def test_a_target_is_found_in_every_frame_and_what_was_found_is_edited(
     assert value is None or first[named] == value
     assert second["src_mask"] == "https://sandbox.invalid/v1/files/f1"
     assert result.mask_selects is not None
-    assert result.mask_selects.most == pytest.approx(30 * 40 / (WIDTH * HEIGHT), abs=0.01)
+    # What was found has 30 x 40 pixels; its mask is grown by two on each side, for the rim of the object.
+    assert result.mask_selects.most == pytest.approx(34 * 44 / (WIDTH * HEIGHT), abs=0.01)
     assert [(step.tool, step.status, step.reused) for step in result.steps] == [
         ("segment_video", "succeeded", False),
         ("edit_video_with_mask", "succeeded", False),

@@ -316,7 +316,7 @@ class EditChanges(ResultRecord):
         float | None, Field(description="null where all pixels outside are identical, or there are none.")
     ] = None
     frames_compared: int
-    frames_dropped: Annotated[int, Field(description="Of the edited part of the original, not in the result.")]
+    frames_dropped: Annotated[int, Field(description="Of the edited part of the original, not in the model's film.")]
     frames_added: Annotated[int, Field(description="Of the result, showing no frame of their own.")]
     sound: Annotated[
         Literal["kept", "carried_over", "changed", "none"],

@@ -39,26 +39,29 @@ def raise_failure(awaited: Sequence[AwaitedJob]) -> None:
 async def find_awaited_files(context: JobContext, job: Job, awaited: Sequence[AwaitedJob]) -> dict[str, str]:
     """The `artifact://` link of each output of awaited jobs that the media of a plan name, by the plan's own link.
 
+    The mask of a target that was found is grown by some pixels: it is as tight as the object, whose rim would stay.
+
     Raises:
         InvalidInput: one of them is not there, or selects nothing.
     """
     by_number = {one.n: one.job for one in awaited}
     wanted = find_awaited_outputs(link for links in job.plan.media.values() for link in links)
-    return {one.link: await _find_file(context, by_number.get(one.n), one) for one in wanted}
+    is_grown = job.args.get("target") is not None
+    return {one.link: await _find_file(context, by_number.get(one.n), one, is_grown=is_grown) for one in wanted}
 
 
-async def _find_file(context: JobContext, job: Job | None, wanted: AwaitedOutput) -> str:
+async def _find_file(context: JobContext, job: Job | None, wanted: AwaitedOutput, *, is_grown: bool) -> str:
     """The `artifact://` link of an output of an awaited job, or of a piece of it that is made now."""
     if job is None:
         raise missing_output_error("The job whose result was to be used was removed.")
     found = require_output(job, await context.ledger.outputs(job.id, job.principal), wanted.output)
-    if wanted.piece is None and wanted.frame is None:
+    if wanted.piece is None and wanted.frame is None and not is_grown:
         return f"artifact://{found.artifact.sha256}"
-    return await _cut_piece(context, found.artifact.sha256, wanted)
+    return await _cut_piece(context, found.artifact.sha256, wanted, is_grown=is_grown)
 
 
-async def _cut_piece(context: JobContext, sha256: str, wanted: AwaitedOutput) -> str:
-    """The link of a piece of a mask film, or of one of its frames as a picture.
+async def _cut_piece(context: JobContext, sha256: str, wanted: AwaitedOutput, *, is_grown: bool) -> str:
+    """The link of a mask film or of a piece of it, grown where that is wished, or of one of its frames as a picture.
 
     Raises:
         InvalidInput: `nothing_to_edit`, where it selects nothing.
@@ -74,11 +77,13 @@ async def _cut_piece(context: JobContext, sha256: str, wanted: AwaitedOutput) ->
                 "A file of the job whose result was to be used is no longer in the results folder."
             )
         mask = GivenMask(film, is_film=True)
-        if wanted.piece is not None:
-            (cut,) = await context.decoders.run(cut_mask_film, mask, film, stem, [wanted.piece], limits=EDIT_FILM)
+        if wanted.frame is None:
+            (cut,) = await context.decoders.run(
+                cut_mask_film, mask, film, stem, [wanted.piece], is_grown, limits=EDIT_FILM
+            )
         else:
             target = stem.with_name(f"{stem.name}-picture")
-            cut = await context.decoders.run(pick_mask_picture, mask, film, target, wanted.frame or 0, limits=EDIT_FILM)
+            cut = await context.decoders.run(pick_mask_picture, mask, film, target, wanted.frame, limits=EDIT_FILM)
         if cut.file is None:
             raise InvalidInput(
                 "The object is not in this part of the clip; nothing was sent or paid for it.",

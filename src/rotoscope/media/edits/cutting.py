@@ -31,6 +31,8 @@ __all__ = ["CutMask", "cut_film", "cut_mask_film", "find_scene_changes", "pick_m
 _CPU_SECONDS = 240  # asked for
 _PART_CRF = 12  # of x264: what a model is sent shows no trace of the cut
 _MASK_QUALITY = {"preset": "ultrafast", "qp": "1"}  # every pixel is read as it was meant
+_RIM = 4.0  # pixels, for each 854 along the longer side, by which a mask is grown
+_RIM_SIDE = 854
 _SMALL = (64, 36)  # width and height in pixels at which scenes are compared
 _LEAST_DIFFERENCE = 16  # of 255, of any colour: a pixel that differs by more has changed
 _LEAST_CHANGE, _TIMES_USUAL = 0.4, 2.5  # part of the pixels that change; and times the usual part around
@@ -123,14 +125,17 @@ class CutMask:
     file: WorkerFile | None
 
 
-def cut_mask_film(mask: GivenMask, clip: Path, stem: Path, parts: Sequence[ClipPart]) -> list[CutMask]:
+def cut_mask_film(
+    mask: GivenMask, clip: Path, stem: Path, parts: Sequence[ClipPart | None], is_grown: bool = False
+) -> list[CutMask]:
     """Write each part of a mask film, frame by frame as the clip that it covers is cut.
 
     Args:
         mask: the mask of the whole clip.
         clip: the clip.
         stem: the path with which the names of the new files begin.
-        parts: of the clip.
+        parts: of the clip; None: all of it.
+        is_grown: whether it is grown by some pixels: the rim of an object that was found goes with the object.
 
     Raises:
         InvalidInput: a film is broken, or the mask is none.
@@ -139,12 +144,15 @@ def cut_mask_film(mask: GivenMask, clip: Path, stem: Path, parts: Sequence[ClipP
     """
     request_cpu_seconds(_CPU_SECONDS)
     shape = read_film_shape(clip)
-    return [
-        _cut_mask(mask, shape, stem.with_name(f"{stem.name}-mask{number}"), part) for number, part in enumerate(parts)
-    ]
+    rim = round(_RIM * max(max(shape.size) / _RIM_SIDE, 0.5)) if is_grown else 0
+    whole, found = ClipPart(0, len(shape.stamps), len(shape.stamps)), list[CutMask]()
+    for number, part in enumerate(parts):
+        found.append(_cut_mask(mask, shape, stem.with_name(f"{stem.name}-mask{number}"), part or whole, rim))
+    return found
 
 
-def _cut_mask(mask: GivenMask, shape: FilmShape, target: Path, part: ClipPart) -> CutMask:
+def _cut_mask(mask: GivenMask, shape: FilmShape, target: Path, part: ClipPart, rim: int) -> CutMask:
+    import cv2
     import numpy as np
 
     width, height = even_size(shape.size)
@@ -155,6 +163,9 @@ def _cut_mask(mask: GivenMask, shape: FilmShape, target: Path, part: ClipPart) -
             found = masks.mask(part.first + min(place, part.frames - 1))
             shown = np.zeros((height, width), np.bool_) if found is None else found[:height, :width]
             is_empty = is_empty and not shown.any()
+            if rim:
+                around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim + 1, 2 * rim + 1))
+                shown = cv2.dilate(shown.astype(np.uint8), around) > 0
             written.write_mask(shown, FrameClock(_pts_of(shape, part, place), shape.unit))
     if is_empty:
         target.unlink()
