@@ -19,6 +19,9 @@ _HALF = 0.5
 _USUAL_SCORE = -0.3
 """What is around the object may score so high, of -1 for right: above it, it looks like the object."""
 
+_WEIGHT = 0.6
+"""Share of the excess that is taken off: a part of the object that the mask has missed has one as well."""
+
 _LEARNING_RATE = 0.3
 """Share of each new frame: one that is wrong is forgotten after a few."""
 
@@ -43,7 +46,7 @@ class LookAlikes:
 
     def correct(self, view: CropView, scores: Plane) -> Plane:
         """The scores of a view's grid without what they are too high by."""
-        return scores - _shrink(view.window.cut(self._excess))
+        return scores - np.float32(_WEIGHT) * _shrink(view.window.cut(self._excess))
 
     def learn(self, view: CropView, scores: Plane, soft: Plane) -> None:
         """Take for right what is found in a view.
