@@ -130,6 +130,16 @@ def test_a_mask_does_not_take_in_a_like_object_beside_it(net: ObjectNet | None) 
     assert max(overlaps(masks, others[1:])) < 0.1
 
 
+@pytest.mark.parametrize("net", ["a small net", "the object net"], indirect=True)
+def test_a_mask_stays_on_its_own_object_where_a_like_one_brushes_past(net: ObjectNet) -> None:
+    """Both go in opposite directions and touch in the middle."""
+    discs: list[Disc] = [(70 + 5 * n, 64, 28) for n in range(24)]
+    others: list[Disc] = [(x, 118, radius) for x, _, radius in reversed(discs)]
+    frames = [draw(one, THING, draw(other, OTHER, GROUND)) for one, other in zip(discs, others, strict=True)]
+    masks = follow(frames, disc_mask(discs[0]), net)
+    assert min(overlaps(masks, discs[1:])) > 0.8
+
+
 def test_the_same_clip_gives_the_same_masks_with_any_number_of_threads(net: ObjectNet | None) -> None:
     discs, threads = list(moving(8)), cv2.getNumThreads()
     frames = [draw(disc, THING, GROUND) for disc in discs]

@@ -1,8 +1,8 @@
 """Tracking a mask by what the object net sees of it.
 
 In each frame the net is shown the surroundings of where flow carries the mask. A rule that was learnt from the masks so
-far (`object_memory`) tells the object from them, the carried mask says where it can be (`view_masks`). After a loss the
-object is looked for further away.
+far (`object_memory`) tells the object from them, less what it was wrong about before (`look_alikes`); the carried mask
+says where it can be (`view_masks`). After a loss the object is looked for further away.
 
 Figures here were found by trial on clips whose masks people drew (`bench/track_video.py`); none follows from theory.
 """
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from rotoscope_sandbox.film.frame_flow import FrameFlow
+from rotoscope_sandbox.film.look_alikes import LookAlikes
 from rotoscope_sandbox.film.object_features import VIEW_SIDE, CropView, Window, view_crop
 from rotoscope_sandbox.film.object_memory import ObjectMemory
 from rotoscope_sandbox.film.object_motion import weigh_motion
@@ -74,6 +75,7 @@ class _Segmented:
 
     Attributes:
         view: where.
+        scores: of the grid's cells, as the rule gives them.
         soft: how probably each pixel of the view is the object, 0 to 1.
         score: the mean score of the object; -1 where there is none.
         part: the object within the box of the view, in pixels of the frame.
@@ -81,6 +83,7 @@ class _Segmented:
     """
 
     view: CropView
+    scores: Plane
     soft: Plane
     score: float
     part: Mask
@@ -104,12 +107,14 @@ class FeatureTracker:
         self._box = PixelBox.around(mask)
         self._sizes = deque([(int(mask.sum()), self._box.width, self._box.height)], maxlen=_REMEMBERED)
         self._frames_lost = 0
+        self._look_alikes = LookAlikes(self._soft.shape)
         views = [view_crop(net, frame, self._window(self._box, margin)) for margin in _FIRST_MARGINS]
         self._memory = ObjectMemory(views, [_show(whole, view.window.box) for view in views])
 
     def next_mask(self, frame: Frame) -> Mask:
         """Where the object is in the next frame; empty where it is not to be seen."""
         step = self._flow.advance(self._flow.shrink(frame))
+        self._look_alikes.advance(step)
         found = None
         if not self._frames_lost:
             carried, trust = step.carry(self._soft), self._flow.trust(step)
@@ -144,11 +149,13 @@ class FeatureTracker:
             self._box = self._scale_box(PixelBox.around(held))
         view = view_crop(self._net, frame, self._window(self._box, _MARGIN))
         scores = self._memory.score(view)
-        soft = draw_mask(view, scores, *map(view.window.cut, (carried, trust, motion)))
-        inside = cv2.resize(scores, (VIEW_SIDE, VIEW_SIDE), interpolation=cv2.INTER_LINEAR)[soft > _HALF]
+        corrected = self._look_alikes.correct(view, scores)
+        soft = draw_mask(view, corrected, *map(view.window.cut, (carried, trust, motion)))
+        inside = cv2.resize(corrected, (VIEW_SIDE, VIEW_SIDE), interpolation=cv2.INTER_LINEAR)[soft > _HALF]
         box = view.window.box
         part = np.asarray(cv2.resize(soft, (box.width, box.height), interpolation=cv2.INTER_CUBIC) > _HALF)
-        return _Segmented(view, soft, float(inside.mean()) if inside.size else -1.0, part, int(np.count_nonzero(part)))
+        score = float(inside.mean()) if inside.size else -1.0
+        return _Segmented(view, scores, soft, score, part, int(np.count_nonzero(part)))
 
     def _scale_box(self, box: PixelBox) -> PixelBox:
         """From working pixels to those of the frame."""
@@ -165,6 +172,7 @@ class FeatureTracker:
         view = view_crop(self._net, frame, self._window(self._whole_box(), margin))
         like = find_like_part(self._memory.score(view), self._usual_area / view.window.box.area)
         if like is not None:
+            self._look_alikes.forget()
             self._frames_lost = 0
             carried = view.window.paste(like, self._soft.shape)
             return self._segment(frame, carried, np.ones_like(carried), np.zeros_like(carried))
@@ -182,6 +190,7 @@ class FeatureTracker:
 
     def _keep(self, found: _Segmented) -> None:
         """What the next frame begins with."""
+        self._look_alikes.learn(found.view, found.scores, found.soft)
         soft = found.view.window.paste(found.soft, self._soft.shape)
         self._soft = np.clip((soft - _HALF) * np.float32(_SHARPEN) + np.float32(_HALF), 0, 1)
         is_usual = _LEARNT_SHARE < found.area / self._usual_area < _MOST_LEARNT_SHARE
