@@ -61,7 +61,7 @@ async def _find_file(context: JobContext, job: Job | None, wanted: AwaitedOutput
 
 
 async def _cut_piece(context: JobContext, sha256: str, wanted: AwaitedOutput, *, is_grown: bool) -> str:
-    """The link of a mask film or of a piece of it, grown where that is wished, or of one of its frames as a picture.
+    """The link of a mask film or of a piece of it, perhaps grown, or of one of its frames as a picture.
 
     Raises:
         InvalidInput: `nothing_to_edit`, where it selects nothing.
