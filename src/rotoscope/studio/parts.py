@@ -121,7 +121,7 @@ class PartPlanner:
         """The parts in which an object is followed.
 
         Words find it in each part. A place is of one frame: the part with that frame begins, and each of the others
-        goes on from the mask of its neighbour on the last frame that both have.
+        goes on from the mask of its neighbour on a frame that both have.
         """
         parts = self._choose_parts(())
         films = await self._cut(clip, stem, parts)
