@@ -77,6 +77,7 @@ NEWER_KEYS: dict[str, Any] = {
     "held": [],
     "media": {},
     "awaited_jobs": 0,
+    "parts": [],
 }
 NEWER_PRICE_KEYS = {"added_units": 0.0, "minimum_usd": 0.0, "billed_unit_usd": None}
 """What later versions write beside the keys of that row."""

@@ -210,11 +210,12 @@ async def test_a_mask_of_another_shape_than_the_clip_is_refused(client: Client, 
     assert "another shape" in await refusal(client, video=str(scenery.path), mask=str(home / "square.png"))
 
 
-async def test_a_clip_that_is_too_long_is_refused_with_the_limit(client: Client, home: Path) -> None:
+async def test_a_clip_that_is_too_long_is_cut_into_parts_and_that_is_said_before(client: Client, home: Path) -> None:
     frame = np.zeros((32, 32, 3), np.uint8)
     write_video(home / "long.mp4", [frame] * 601, Fraction(30))
-    said = await refusal(client, video=str(home / "long.mp4"), instruction="the disc", model=RLE)
-    assert "has 601 frames; the model takes at most 600" in said
+    found = await call(client, video=str(home / "long.mp4"), instruction="the disc", model=RLE, dry_run=True)
+    assert any("601 frames" in one and "takes 600 at once" in one and "2 runs" in one for one in found["warnings"])
+    assert found["cost"]["estimate_usd"] == pytest.approx(2 * 0.005 * 20)  # 305 frames each, by 16
 
 
 async def test_the_mask_film_is_a_mask_for_an_edit_and_is_viewed_by_its_link(client: Client, scenery: Scenery) -> None:

@@ -126,7 +126,8 @@ async def test_a_real_clip_is_edited_inside_the_mask_that_is_followed_and_stays_
         found = await call(client, "edit_video_with_mask", **asked, frame_num=17)
     with Image.open(mask) as image:
         selected = np.asarray(image.convert("L").resize((832, 480), Image.Resampling.NEAREST)) > 0
-    pairs = list(zip(frames(clip, (832, 480)), frames(found["video"]["path"]), strict=False))
+    assert (found["video"]["width"], found["video"]["height"]) == (1280, 720)  # the clip's, not the model's 832x480
+    pairs = list(zip(frames(clip, (832, 480)), frames(found["video"]["path"], (832, 480)), strict=False))
     assert len(pairs) == 17
     first_before, first_after = pairs[0]
     assert np.abs(first_before - first_after)[selected].mean() > 20

@@ -35,7 +35,7 @@ __all__ = [
 
 
 _OTHER_FILES = frozenset({"providers.toml", "prices.toml"})  # files of the operator's that are no manifests
-_MOST_NAMED = 12  # models in a message
+_NAMED_CHARACTERS = 240  # of the names of models in a hint
 _SIZE_HINT = "Give a smaller file, or a public https URL."
 
 
@@ -59,9 +59,7 @@ class Catalog:
             return same[0]
         if found is None:
             near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.5)
-            known = ", ".join(sorted(self.models)[:_MOST_NAMED])
-            more = f" and {len(self.models) - _MOST_NAMED} more" if len(self.models) > _MOST_NAMED else ""
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {known}{more}."
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {_name_some(sorted(self.models))}."
             raise UnknownModel(f"There is no model {model[:100]!r}.", hint=hint)
         return found
 
@@ -269,6 +267,18 @@ def _describe_prompt_kinds(kinds: Iterable[PromptKind]) -> str:
 def _prompt_choices(manifest: Manifest) -> str:
     joined = " and " if manifest.combines else " or "
     return joined.join(_KIND_WORDS[kind] for kind in manifest.prompts)
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """The first of some names, as many as fit into a hint, and how many there are beside them."""
+    shown, left_over = list[str](), _NAMED_CHARACTERS
+    for name in names:
+        if len(name) > left_over:
+            break
+        shown.append(name)
+        left_over -= len(name)
+    left = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
 _KIND_WORDS: Mapping[PromptKind, str] = {"text": "words", "points": "points", "box": "a box", "mask": "a mask"}
