@@ -10,11 +10,13 @@ import pytest
 from fault_scene import DEADLINE_SECONDS, Caller, FaultScene
 from ledger_rows import parse_json
 from postgresql import Cluster
+from sqlalchemy import Connection, text
 
 from rotoscope.composition.driving import Driving
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
+from rotoscope.store.job_queue import add_entries
 from rotoscope.studio.studio import Studio
 
 pytestmark = [
@@ -197,6 +199,26 @@ async def test_a_job_without_an_entry_gets_one(scene: FaultScene, callers: dict[
         async with scene.studio():
             result = await ended(server, job_id)
     assert result.status == "succeeded", result.error
+
+
+async def test_a_job_that_is_put_into_the_queue_twice_is_there_once_and_spoils_no_other_writing(
+    scene: FaultScene, callers: dict[str, Caller]
+) -> None:
+    """As where one process puts an entry back while another one fills the queue."""
+    async with scene.studio(SERVES_ONLY) as studio:
+        job = await studio.job(await opened(scene, studio, callers["replicate"]), "local")
+        other = await studio.job(await opened(scene, studio, asking(callers["replicate"], "the other")), "local")
+        database = studio.context.ledger._database  # two writers meet in it, which no call brings about
+
+        def write(connection: Connection) -> None:
+            connection.execute(
+                text("DELETE FROM procrastinate_jobs WHERE args ->> 'job_id' = :other"), {"other": other.id}
+            )
+            add_entries(connection, [job, other])
+
+        await database.transact(write)
+        queued = [("todo", job.id), ("todo", other.id)]
+        assert sorted(entries(scene)) == sorted(queued)
 
 
 async def test_an_entry_that_a_living_process_has_left_behind_keeps_no_job_from_being_driven(

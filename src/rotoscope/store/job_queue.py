@@ -17,10 +17,12 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 
 import psycopg
+from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job as QueueEntry
 from procrastinate.manager import JobManager
 from procrastinate.schema import SchemaManager
@@ -129,7 +131,10 @@ def _applied_migration(connection: Connection) -> str:
 
 
 def add_entries(connection: Connection, found: Iterable[Job]) -> None:
-    """Write the entries of jobs that have none, in the transaction that writes them."""
+    """Write the entries of jobs that have none, in the transaction that writes them.
+
+    A job that has got one in this very moment needs no other: a worker of another process may put one back.
+    """
     entries = [
         QueueEntry(
             id=None, queue=_queue_of_job(job), lock=job.id, queueing_lock=job.id, task_name=DRIVE_TASK,
@@ -137,8 +142,15 @@ def add_entries(connection: Connection, found: Iterable[Job]) -> None:
         )
         for job in found
     ]  # fmt: skip
-    if entries:
-        _manager.batch_defer_jobs(entries, connection=_driver(connection))
+    if not entries:
+        return
+    try:
+        with connection.begin_nested():
+            _manager.batch_defer_jobs(entries, connection=_driver(connection))
+    except AlreadyEnqueued:
+        for entry in entries:
+            with suppress(AlreadyEnqueued), connection.begin_nested():
+                _manager.batch_defer_jobs([entry], connection=_driver(connection))
 
 
 def queues_of_driver(driver: JobDriver) -> Sequence[str]:
