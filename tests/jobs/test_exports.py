@@ -179,10 +179,10 @@ async def test_options_out_of_range_are_refused(studio: Studio, more: dict[str, 
     assert words in (await _refused(studio, "0" * 32, **more)).message
 
 
-async def _edit_job(studio: Studio, video: Path, mask: Path) -> str:
+async def _edit_job(studio: Studio, video: Path, mask: Path, model: str = "prunaai/vace-14b") -> str:
     arguments = parse_arguments(
         EditVideoWithMask,
-        {"prompt": "a red ball", "video": str(video), "mask": str(mask), "model": "prunaai/vace-14b@replicate"},
+        {"prompt": "a red ball", "video": str(video), "mask": str(mask), "model": f"{model}@replicate"},
     )
     return (await start_job(studio, arguments, tool="edit_video_with_mask")).id
 
@@ -212,6 +212,15 @@ async def test_an_edits_mask_picture_is_that_of_the_first_frame(studio: Studio, 
         pixels = np.asarray(picture)
     assert np.array_equal(pixels[:, :, 3] > 0, wanted)
     assert pixels[40, 40, 0] > 180  # the red of the film's left half
+
+
+async def test_a_mask_that_was_not_sent_to_its_model_is_exported_all_the_same(studio: Studio, home: Path) -> None:
+    video = film(home / "clip.mp4", size=_SIZE, frames=_FRAMES, rate=16)
+    mask = film(home / "m.mp4", size=_SIZE, frames=_FRAMES, rate=16, draw=_moving)
+    job_id = await _edit_job(studio, video, mask, "fal-ai/wan/v2.7/edit-video")
+    files = await _exported(studio, job_id, "cvat", with_pictures=True, every=16)
+    ((_, found),) = by_cvat(files, 0)
+    assert overlap(found, _moving(0, *_SIZE)[:, :, 0] > 0) > 0.97
 
 
 # The rest is of the worker's function itself.

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, OutputLost, TooLarge, WorkerLost
+from rotoscope.jobs.edit_inputs import find_edit_inputs
 from rotoscope.jobs.given_files import open_given_file, picture_name
 from rotoscope.jobs.restoring import restore_files
 from rotoscope.media.decoders import EXPORT
@@ -194,8 +195,8 @@ def _lost_files_error(studio: Studio, job: Job, count: int) -> OutputLost:
 
 async def _gather_film(studio: Studio, job: Job, asked: ExportRequest, stem: Path, files: AsyncExitStack) -> FilmSource:
     """The mask of an edit, as it was given and fitted to its film, and the film. How the edit ended does not matter."""
-    context, inputs = studio.context, _edit_inputs(studio, job)
-    mask = await open_given_file(context, inputs.mask, stem, files, "mask")
+    context, inputs = studio.context, find_edit_inputs(studio.context, job)
+    mask = await open_given_file(context, inputs.mask or "", stem, files, "mask")
     if mask is None:
         raise OutputLost(
             "The mask of this edit is gone and cannot be fetched again now.",
@@ -206,7 +207,7 @@ async def _gather_film(studio: Studio, job: Job, asked: ExportRequest, stem: Pat
     film = await open_given_file(context, link, stem, files, "film")
     kind = await anyio.to_thread.run_sync(file_content_type, mask)
     name = await picture_name(context, job, film, "video")
-    return FilmSource(name, film, mask, is_video(kind or ""), "mask", inverted=inputs.inverted)
+    return FilmSource(name, film, mask, is_video(kind or ""), "mask", inverted=inputs.is_inverted)
 
 
 async def _gather_track(
@@ -220,27 +221,3 @@ async def _gather_track(
     link = next(iter(job.plan.media.get("video", ())), "")
     film = await open_given_file(context, link, stem, files, "film")
     return FilmSource(await picture_name(context, job, film, "video"), film, mask, True, job.plan.label, is_exact=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _EditInputs:
-    """The links of an edit's film and mask, and whether black is selected in that mask."""
-
-    film: str
-    mask: str
-    inverted: bool
-
-
-def _edit_inputs(studio: Studio, job: Job) -> _EditInputs:
-    """What was sent of an edit's film and mask; of a clip in parts, what its parts were cut from."""
-    if job.plan.parts:
-        whole = {name: next(iter(job.plan.media.get(name, ())), "") for name in ("video", "mask")}
-        return _EditInputs(whole["video"], whole["mask"], inverted=False)
-    given, manifest = job.call.input, studio.context.manifest(job)
-    links, inverted = {"video": "", "mask": ""}, False
-    for name, known in manifest.inputs.items():
-        value = given.get(name)
-        if known.argument in links and isinstance(value, str):
-            links[known.argument] = value
-            inverted = inverted or (known.argument == "mask" and known.polarity == "black")
-    return _EditInputs(links["video"], links["mask"], inverted)

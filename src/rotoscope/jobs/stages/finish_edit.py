@@ -6,15 +6,16 @@ in the same way, so a stage that is repeated gives the same bytes.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
 
 from rotoscope.errors import RotoscopeError, StorageFailed, WorkerLost
 from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.edit_inputs import EditInputs, find_edit_inputs
 from rotoscope.jobs.given_files import open_given_file
 from rotoscope.jobs.stages.finish_masks import FinishResult
 from rotoscope.jobs.stages.finish_video import finish_video
@@ -22,7 +23,6 @@ from rotoscope.media.decoders import EDIT_FILM, RESULT_FILM
 from rotoscope.media.edits.films import NO_MASK, GivenMask
 from rotoscope.media.edits.proving import EditProof, EditWork, prove_edit, remake_film
 from rotoscope.media.sniff import file_content_type, is_video
-from rotoscope.providers.http.messages import Json
 from rotoscope.store.records import Artifact, Job, Output
 
 __all__ = ["finish_edit"]
@@ -64,7 +64,7 @@ async def finish_edit(
 
 
 async def _prove(context: JobContext, job: Job, path: Path, stem: Path, files: AsyncExitStack) -> EditProof:
-    given = _edit_inputs(context, job)
+    given = find_edit_inputs(context, job)
     original = await open_given_file(context, given.film, stem, files, "original")
     if original is None:
         return EditProof(warnings=(f"{_UNMEASURED}: the original cannot be read any more.",))
@@ -83,7 +83,7 @@ async def _prove(context: JobContext, job: Job, path: Path, stem: Path, files: A
 _UNMEASURED = "What the edit changed could not be measured"
 
 
-async def _open_mask(context: JobContext, given: "_EditInputs", stem: Path, files: AsyncExitStack) -> GivenMask | None:
+async def _open_mask(context: JobContext, given: EditInputs, stem: Path, files: AsyncExitStack) -> GivenMask | None:
     mask = await open_given_file(context, given.mask or "", stem, files, "mask")
     if mask is None:
         return None
@@ -109,38 +109,3 @@ async def _run(context: JobContext, what: str, step: Callable[..., EditProof], *
             reason = "of a fault in rotoscope."
             break
     return EditProof(warnings=(f"{what}: {reason[:1].lower()}{reason[1:]}",))
-
-
-@dataclass(frozen=True, slots=True)
-class _EditInputs:
-    """The links of an edit's film and mask, whether that selects black, and how many frames were to be edited.
-
-    The mask is None where none was given, to a model that takes none.
-    """
-
-    film: str
-    mask: str | None
-    is_inverted: bool
-    frames: int | None
-
-
-def _edit_inputs(context: JobContext, job: Job) -> _EditInputs:
-    """What was sent; a mask that was not sent is in the plan alone, and so is a clip of which parts were sent."""
-    if job.plan.parts:
-        film, mask = (next(iter(job.plan.media.get(name, ())), None) for name in ("video", "mask"))
-        return _EditInputs(film or "", mask, is_inverted=False, frames=None)
-    given: Mapping[str, Json] = job.call.input
-    manifest = context.manifest(job)
-    links, inverted, frames = {"video": "", "mask": ""}, False, None
-    for name, known in manifest.inputs.items():
-        value = given.get(name)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if known.argument in links and isinstance(value, str):
-            links[known.argument] = value
-            inverted = inverted or (known.argument == "mask" and known.polarity == "black")
-        if known.fits == "frames":
-            count = known.default if value is None else value
-            frames = count if isinstance(count, int) and not isinstance(count, bool) else None
-    kept = next(iter(job.plan.media.get("mask", ())), None)
-    return _EditInputs(links["video"], kept if manifest.edits_by_words else links["mask"], inverted, frames)

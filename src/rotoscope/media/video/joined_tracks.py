@@ -75,10 +75,8 @@ def join_tracks(parts: Sequence[TrackedPart], frames: int, target: Path) -> Work
         for number, objects in found.items():
             if number >= middle or number not in common:
                 joined.frames[number] = {names[track]: runs for track, runs in objects.items()}
-        for number in range(middle, common.stop):
-            joined.frames.setdefault(number, {})
-            if number not in found:
-                joined.frames[number] = {}
+        for number in set(range(middle, common.stop)) - found.keys():
+            joined.frames[number] = {}
         end = max(end, part.first + part.frames)
     with target.open("w", encoding="utf-8") as file:
         file.writelines(_document_texts(joined, frames))
